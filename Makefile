@@ -1,0 +1,39 @@
+# make reproduce: the whole pipeline on the bundled sample.  make test: style, types and all tests.
+# Each sets up what it needs first; PYTHON names the interpreter to use (3.11 to 3.13).
+
+PYTHON ?= python3
+VENV := $(CURDIR)/.venv
+export PATH := $(VENV)/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+.DEFAULT_GOAL := help
+.PHONY: help reproduce test requirements
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+reproduce: $(VENV)/installed
+	dvc repro
+	@echo "The report: $(CURDIR)/reports/index.html"
+
+test: $(VENV)/installed-dev
+	ruff check .
+	ruff format --check .
+	codespell
+	mypy
+	pytest
+
+# requirements*.txt are compiled from requirements*.in, for all three versions of Python at once.
+requirements: $(VENV)/installed
+	pip install --quiet uv
+	uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --upgrade requirements.in -o requirements.txt
+	uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --upgrade requirements-dev.in -o requirements-dev.txt
+
+$(VENV)/installed: requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "error: Python 3.11, 3.12 or 3.13 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 reproduce")'
+	$(PYTHON) -m venv $(VENV)
+	pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
+	pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@

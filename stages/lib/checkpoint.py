@@ -1,0 +1,87 @@
+"""The state of a training, so that one that was interrupted goes on to the same bytes.
+
+A state holds every variable of the model and its optimizer and the history so far. What else a
+training depends on (shuffle order, dropout, augmentation) follows from the seed and the step.
+"""
+
+import fcntl
+import hashlib
+import json
+import shutil
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.lib.command import UserError
+from stages.lib.files import whole
+from stages.lib.runtime import keras
+
+
+class Checkpoint:
+    """One training's state in `folder`, believed only by a training with the same `identity`."""
+
+    def __init__(self, folder: Path, identity: dict[str, Any]):
+        self.folder = folder
+        self._path = folder / "state.npz"
+        self._identity = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the folder for this process alone; the folder is gone when the block ends well.
+
+        Raises:
+            UserError: Another process trains this model.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"another process is training {self.folder.name}: wait for it, or stop it"
+                ) from None
+            yield
+            shutil.rmtree(self.folder)
+
+    def save(self, model: keras.Model, history: list[dict[str, float]]) -> None:
+        """Replaces the state by that of `model`, which is compiled, and its `history`."""
+        arrays = {f"{i:04}": variable.numpy() for i, variable in enumerate(_variables(model))}
+        with whole(self._path) as [part], part.open("wb") as file:
+            np.savez(file, identity=self._identity, history=json.dumps(history), **arrays)
+
+    def restore(self, model: keras.Model) -> list[dict[str, float]]:
+        """Puts the saved state into `model`, which is compiled and built, and returns the history.
+
+        Without a state, or with one that is incomplete or belongs to another training, `model` is
+        left as it is and the history is empty; the log says which.
+        """
+        if not self._path.exists():
+            return []
+        variables = _variables(model)
+        try:
+            with np.load(self._path) as state:
+                identity = str(state["identity"])
+                history: list[dict[str, float]] = json.loads(str(state["history"]))
+                values = [state[f"{index:04}"] for index in range(len(variables))]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            self._set_aside("is incomplete")
+            return []
+        if identity != self._identity:
+            self._set_aside("belongs to other params, data, code or versions")
+            return []
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        return history
+
+    def _set_aside(self, reason: str) -> None:
+        aside = self._path.with_name("set-aside.npz")
+        self._path.replace(aside)
+        print(f"the saved state {reason}: set aside as {aside}, training starts anew", flush=True)
+
+
+def _variables(model: keras.Model) -> list[Any]:
+    return [*model.variables, *model.optimizer.variables]

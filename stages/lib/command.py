@@ -1,0 +1,29 @@
+"""How a stage runs as a command: arguments in, exit status out, errors for people."""
+
+import errno
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """What a user can cause and mend: the message says what was found, expected, and what to do."""
+
+
+def run(main: Callable[..., None]) -> None:
+    """Calls `main` with the command's arguments and ends the process.
+
+    A `UserError`, a full disk and Ctrl-C become one line on standard error without a traceback.
+    """
+    try:
+        main(*sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.exit(
+            f"error: no space left on the disk while writing {error.filename or 'an output'}; "
+            "nothing was kept of it: free some space (`dvc gc -w` drops unused results) and rerun"
+        )
+    except KeyboardInterrupt:
+        sys.exit("interrupted: nothing was kept of this stage; `dvc repro` runs it again")

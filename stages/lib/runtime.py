@@ -1,0 +1,130 @@
+"""Keras and TensorFlow, set up so that the same params give the same bytes.
+
+Import both from here: what TensorFlow reads from the environment must be set before its import.
+
+What the bytes depend on, measured on a CPU (TensorFlow 2.21): convolutions and batch normalisation
+sum their gradients in as many parts as TensorFlow has threads, so weights trained with 2, 4 and 8
+threads differ; with the same `threads`, one core and two give the same bytes. Hence `threads` is
+a param, not whatever the machine has.
+"""
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from stages.lib.command import UserError
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """TensorFlow's C++ side prints a page of notices that no setting of its own turns off."""
+    stderr = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # its default differs from one processor to another
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"  # errors only
+
+with _silent_stderr():
+    import keras
+    import tensorflow as tf
+
+
+__all__ = ["Device", "Precision", "Runtime", "keras", "set_up", "strategy_over", "tf"]
+
+Device = Literal["auto", "gpu", "cpu"]
+Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a process computes with.
+
+    Attributes:
+        strategy: Its scope is to build models in; it mirrors them over several GPUs.
+        environment: What the bytes depend on besides params, data and code: names and versions.
+    """
+
+    strategy: tf.distribute.Strategy
+    environment: dict[str, str]
+
+
+def set_up(
+    device: Device, threads: int, precision: Precision = "float32", seed: int = 0
+) -> Runtime:
+    """Seeds every random generator, makes all operations deterministic, and picks the devices.
+
+    Call it once a process, before anything else uses TensorFlow. It prints one line: the device
+    and the precision.
+
+    Args:
+        device: `gpu` takes all GPUs of the machine, `cpu` none, `auto` GPUs where there are some.
+        threads: Threads that one operation and that one step may use.
+        precision: Keras's dtype policy for the layers that are built afterwards.
+        seed: Of Python's, NumPy's and TensorFlow's generators.
+
+    Raises:
+        UserError: `device` is `gpu` and TensorFlow sees none.
+    """
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    with _silent_stderr():
+        gpus = tf.config.list_physical_devices("GPU")
+    if device == "gpu" and not gpus:
+        raise UserError(
+            "device is 'gpu', but TensorFlow sees no GPU on this machine: install "
+            "requirements-gpu.txt and NVIDIA's driver, or set device to auto or cpu in params.yaml"
+        )
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    keras.config.set_floatx("float32")  # whatever the user's keras.json says
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_dtype_policy(precision)
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    names = [str(detail.get("device_name", "GPU")) for detail in details]
+    name = " + ".join(names) or f"{_processor()}, {threads} threads"
+    print(f"device: {name}; precision: {precision}", flush=True)
+    devices = [f"GPU:{index}" for index in range(len(gpus))]
+    return Runtime(strategy_over(devices), _environment(name, precision))
+
+
+def strategy_over(devices: list[str]) -> tf.distribute.Strategy:
+    """Returns the strategy for training on `devices`: mirrored where there are several.
+
+    Each step's batch is divided among the devices, so a recipe does not change with their number.
+    """
+    if len(devices) > 1:
+        return tf.distribute.MirroredStrategy(devices)
+    return tf.distribute.get_strategy()
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _environment(device: str, precision: str) -> dict[str, str]:
+    libraries = ("tensorflow", "keras", "numpy", "opencv-python-headless", "h5py")
+    versions = {name: metadata.version(name) for name in libraries}
+    python = platform.python_version()
+    return {"python": python, **versions, "device": device, "precision": precision}

@@ -1,0 +1,227 @@
+"""Trains one model: `python -m stages.train MODEL`.
+
+Reads the train and valid parts of its dataset, `data/splits/D/`. Writes `data/models/M.keras`
+(without optimizer; plain Keras opens it), `data/history/M.csv` (loss and accuracy of training and
+validation, a row an epoch or every so many steps) and `data/timing/M.json` (seconds, memory,
+versions: the only output that differs from run to run).
+
+The same params, data and versions give the same bytes. A training that was interrupted goes on
+from the end of its last epoch, to the bytes of one that was not.
+"""
+
+import hashlib
+import math
+import resource
+import sys
+import time
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, PositiveInt, model_validator
+
+from stages.lib import params
+from stages.lib.checkpoint import Checkpoint
+from stages.lib.command import run
+from stages.lib.files import whole, write_json
+from stages.lib.keras_file import save_model
+from stages.lib.network import Network, Spec, build_network, build_optimizer
+from stages.lib.params import Section
+from stages.lib.runtime import Device, Precision, keras, set_up, tf
+from stages.lib.splits import Part, read_part, read_summary
+
+
+class Common(Section):
+    """`training`: what all models share."""
+
+    seed: int = Field(ge=0)
+    device: Device
+    precision: Precision
+    threads: PositiveInt
+
+
+class Options(Section):
+    """`models.M.training`: the recipe, its length given either as `epochs` or as `steps`.
+
+    `every` goes with `steps`: the history has a row after the first step and every so many more.
+    """
+
+    optimizer: Spec
+    batch_size: PositiveInt
+    epochs: PositiveInt | None = None
+    steps: PositiveInt | None = None
+    every: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _has_one_length(self) -> "Options":
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("training needs either `epochs` or `steps`")
+        if (self.steps is None) != (self.every is None):
+            raise ValueError(
+                "`steps` needs `every`, the steps from one row of the history to the next"
+            )
+        return self
+
+
+def train(
+    model: keras.Model,
+    part: Part,
+    valid: Part,
+    options: Options,
+    seed: int,
+    checkpoint: Checkpoint,
+) -> list[dict[str, float]]:
+    """Trains `model`, which is compiled, from where `checkpoint` left off.
+
+    Shuffling, dropout and augmentation follow from `seed` and the step alone, so it does not matter
+    in which process the steps before it ran.
+
+    Args:
+        model: Takes uint8 images to probabilities.
+        part: What to learn from.
+        valid: What to validate on after each row of the history.
+        options: The recipe.
+        seed: Of the shuffling and of the layers that draw random numbers.
+        checkpoint: Where the state is kept after each row of the history.
+
+    Returns:
+        The history: a row an epoch (`epoch`, counted from 1) or every `options.every` steps
+        (`step`, counted from 0), with `loss` and `accuracy` as means over the steps since the row
+        before, and `val_loss` and `val_accuracy`.
+    """
+    images = len(part.labels)
+    steps_per_epoch = math.ceil(images / options.batch_size)
+    validation = _dataset(
+        valid, np.split(np.arange(len(valid.labels)), range(256, len(valid.labels), 256))
+    )
+    model.optimizer.build(model.trainable_variables)
+    history = checkpoint.restore(model)
+    if history:
+        print(f"going on after row {len(history)} of the history", flush=True)
+    periods = _periods(options, steps_per_epoch)
+    for first, end in periods[len(history) :]:
+        started = time.perf_counter()
+        _seed_layers(model, seed, first)
+        batches = [_batch(step, images, options.batch_size, seed) for step in range(first, end)]
+        figures = model.fit(
+            _dataset(part, batches),
+            validation_data=validation,
+            shuffle=False,
+            verbose=1 if sys.stdout.isatty() else 0,
+        ).history
+        at = {"epoch": end // steps_per_epoch} if options.epochs else {"step": end - 1}
+        history.append(at | {name: values[-1] for name, values in figures.items()})
+        checkpoint.save(model, history)
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in history[-1].items())
+        print(f"{shown} ({time.perf_counter() - started:.1f} s)", flush=True)
+    return history
+
+
+def _periods(options: Options, steps_per_epoch: int) -> list[tuple[int, int]]:
+    """Returns, for each row of the history, its first step and the one after its last."""
+    if options.epochs:
+        ends = [steps_per_epoch * epoch for epoch in range(1, options.epochs + 1)]
+    else:
+        ends = [*range(1, options.steps or 0, options.every or 1), options.steps or 0]
+    return list(pairwise([0, *ends]))
+
+
+@lru_cache(maxsize=1)
+def _permutation(images: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(images)
+
+
+def _batch(step: int, images: int, batch_size: int, seed: int) -> np.ndarray:
+    """Returns the indexes of the images that step number `step` sees.
+
+    Each epoch is a permutation of its own of all images; its last batch may be smaller.
+    """
+    epoch, index = divmod(step, math.ceil(images / batch_size))
+    return _permutation(images, seed, epoch)[index * batch_size : (index + 1) * batch_size]
+
+
+def _dataset(part: Part, batches: list[np.ndarray]) -> tf.data.Dataset:
+    """Returns the images and labels of `part`, batch by batch as `batches` index them."""
+    with tf.device("CPU:0"):
+        images, labels = tf.constant(part.images), tf.constant(part.labels)
+        rows = tf.RaggedTensor.from_row_lengths(
+            np.concatenate(batches), [len(batch) for batch in batches]
+        )
+    return (
+        tf.data.Dataset.from_tensor_slices(rows)
+        .map(lambda row: (tf.gather(images, row), tf.gather(labels, row)))
+        .prefetch(2)
+    )
+
+
+def _seed_layers(model: keras.Model, seed: int, step: int) -> None:
+    """Sets the random state of each layer that has one from `seed`, its place and `step`."""
+    states = [v for v in model.non_trainable_variables if v.name == "seed_generator_state"]
+    for index, state in enumerate(states):
+        words = np.random.SeedSequence((seed, index, step)).generate_state(2)
+        state.assign(words)
+
+
+def identity(folder: Path, *settings: Any) -> dict[str, Any]:
+    """Returns what a training's bytes depend on: settings, data, code.
+
+    Args:
+        folder: The dataset's splits.
+        settings: Params and versions, anything that JSON can hold.
+    """
+    code = [m.__file__ for n, m in sys.modules.items() if n.startswith("stages.") and m.__file__]
+    data = sorted(folder.glob("train_*.npy")) + sorted(folder.glob("valid_*.npy"))
+    digests = {}
+    for path in [*data, Path(__file__), *map(Path, sorted(code))]:
+        with path.open("rb") as file:
+            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"settings": settings, "files": digests}
+
+
+def main(model: str) -> None:
+    """Trains the model named `model` in `params.yaml`."""
+    key = f"models.{model}"
+    common = params.read("training", Common)
+    network = params.read(f"{key}.network", Network)
+    options = params.read(f"{key}.training", Options)
+    folder = Path("data/splits") / params.read(f"{key}.dataset", str)
+    runtime = set_up(common.device, common.threads, common.precision, common.seed)
+    summary = read_summary(folder)
+    with runtime.strategy.scope():
+        built = build_network(
+            network, tuple(summary["image_shape"]), len(summary["classes"]), f"{key}.network"
+        )
+        optimizer = build_optimizer(options.optimizer, f"{key}.training.optimizer")
+        built.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    settings = (common.model_dump(), network.model_dump(), options.model_dump())
+    checkpoint = Checkpoint(
+        Path("data/checkpoints") / model, identity(folder, *settings, runtime.environment)
+    )
+    part, valid = read_part(folder, "train"), read_part(folder, "valid")
+    with checkpoint.locked():
+        started = time.perf_counter()
+        history = train(built, part, valid, options, common.seed, checkpoint)
+        seconds = time.perf_counter() - started
+        outputs = (
+            Path("data/models") / f"{model}.keras",
+            Path("data/history") / f"{model}.csv",
+            Path("data/timing") / f"{model}.json",
+        )
+        with whole(*outputs) as (model_file, history_file, timing_file):
+            save_model(built, model_file)
+            pd.DataFrame(history).to_csv(history_file, index=False, float_format="%.6g")
+            write_json(
+                timing_file,
+                {
+                    "seconds": round(seconds, 1),
+                    "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+                    "environment": runtime.environment,
+                },
+            )
+
+
+if __name__ == "__main__":
+    run(main)
