@@ -25,8 +25,9 @@ test: $(VENV)/installed-dev
 # requirements*.txt are compiled from requirements*.in, for all three versions of Python at once.
 requirements: $(VENV)/installed
 	pip install --quiet uv
-	uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --upgrade requirements.in -o requirements.txt
-	uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --upgrade requirements-dev.in -o requirements-dev.txt
+	for name in requirements requirements-gpu requirements-dev; do \
+		uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --upgrade $$name.in -o $$name.txt || exit 1; \
+	done
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "error: Python 3.11, 3.12 or 3.13 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 reproduce")'

@@ -8,8 +8,8 @@ Reads `data/models/M.keras` and its dataset's `data/splits/D/`. Writes `reports/
 from pathlib import Path
 
 import numpy as np
-from pydantic import PositiveInt
-from sklearn.metrics import accuracy_score, log_loss
+from pydantic import Field, PositiveInt
+from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 
 from stages.lib import params
 from stages.lib.command import run
@@ -25,6 +25,7 @@ class Options(Section):
     device: Device
     threads: PositiveInt
     batch_size: PositiveInt
+    seed: int = Field(ge=0)
 
 
 def measure(part: Part, probabilities: np.ndarray) -> dict[str, float]:
@@ -41,6 +42,12 @@ def measure(part: Part, probabilities: np.ndarray) -> dict[str, float]:
     }
 
 
+def choose(images: np.ndarray, seed: int) -> np.ndarray:
+    """Returns a hundred of `images`, or all if there are fewer, in their order."""
+    chosen = np.random.default_rng(seed).permutation(len(images))[:100]
+    return images[np.sort(chosen)]
+
+
 def main(model: str) -> None:
     """Evaluates the model named `model` in `params.yaml`."""
     options = params.read("evaluation", Options)
@@ -52,13 +59,18 @@ def main(model: str) -> None:
     probabilities = {}
     for name in ("valid", "test"):
         part = read_part(folder, name)
-        probabilities[name] = trained.predict(
-            part.images, batch_size=options.batch_size, verbose=0
-        )
+        probabilities[name] = trained.predict(part.images, batch_size=options.batch_size, verbose=0)
         for metric, value in measure(part, probabilities[name]).items():
             metrics[f"{name}_{metric}"] = value
     metrics["parameters"] = trained.count_params()
     test = read_part(folder, "test")
+    unlabelled = np.load(folder / "unlabelled_images.npy", mmap_mode="r")
+    shown = choose(unlabelled if len(unlabelled) else test.images, options.seed)
+    arrays = {
+        "confusion_matrix": confusion_matrix(test.labels, probabilities["test"].argmax(1)),
+        "shown_images": shown,
+        "shown_probabilities": trained.predict(shown, batch_size=options.batch_size, verbose=0),
+    }
     outputs = (Path("data/predictions") / model, Path("reports/metrics") / f"{model}.json")
     with whole(*outputs) as (predictions, metrics_file):
         predictions.mkdir()
@@ -66,6 +78,8 @@ def main(model: str) -> None:
         np.save(predictions / "test_images.npy", test.images)
         np.save(predictions / "test_labels.npy", test.labels)
         np.save(predictions / "test_probabilities.npy", probabilities["test"])
+        for name, array in arrays.items():
+            np.save(predictions / f"{name}.npy", array)
         write_json(metrics_file, metrics)
 
 

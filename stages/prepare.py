@@ -16,7 +16,7 @@ Kaggle's 25,000 cats and dogs take about 15 seconds on two cores.
 """
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -180,25 +180,23 @@ def prepare_photos(
     classless = [photograph.file for photograph in named if not photograph.label]
     broken = [(file, "no class in its name or folder") for file in classless]
 
-    def images(photographs: Iterable[Photograph], kept: list[Photograph]) -> Iterator[Image]:
+    def images(photographs: list[Photograph], what: str) -> Iterator[Image]:
         size, interpolation = options.image_size, options.interpolation
-        for photograph, image in read(photographs, size, interpolation, workers):
+        progress = tqdm(photographs, what, unit=" photographs", mininterval=1)
+        for photograph, image in read(progress, size, interpolation, workers):
             if isinstance(image, str):
                 broken.append((photograph.file, image))
             else:
-                kept.append(photograph)
+                kept[what].append(photograph)
                 yield image
 
+    kept: dict[str, list[Photograph]] = {"labelled": [], "unlabelled": []}
     shape = (options.image_size, options.image_size, 3)
-    kept: list[Photograph] = []
-    progress = tqdm(labelled, "labelled", unit=" photographs", mininterval=1)
-    write_rows(files["images.npy"], images(progress, kept), shape)
-    kept_unlabelled: list[Photograph] = []
-    progress = tqdm(unlabelled, "unlabelled", unit=" photographs", mininterval=1)
-    write_rows(files["unlabelled_images.npy"], images(progress, kept_unlabelled), shape)
+    write_rows(files["images.npy"], images(labelled, "labelled"), shape)
+    write_rows(files["unlabelled_images.npy"], images(unlabelled, "unlabelled"), shape)
     check_share(raw, sorted(broken), len(named) + len(unlabelled), options.max_broken)
 
-    labels = [str(photograph.label) for photograph in kept]
+    labels = [str(photograph.label) for photograph in kept["labelled"]]
     classes = sorted(set(labels))
     if len(classes) > MAX_CLASSES:
         raise UserError(
@@ -209,18 +207,19 @@ def prepare_photos(
     save(files["labels.npy"], np.array([index[label] for label in labels], np.uint8))
     write_rows(files["test_images.npy"], [], shape)
     save(files["test_labels.npy"], np.array([], np.uint8))
-    names = [photograph.stem for photograph in kept_unlabelled]
+    names = [photograph.stem for photograph in kept["unlabelled"]]
     save(files["unlabelled_names.npy"], np.array(names, np.str_))
     return classes, broken + [(file, "not named as a photograph") for file in others + more]
 
 
 def check_share(raw: Path, broken: list[LeftOut], photographs: int, max_broken: float) -> None:
     """Raises a `UserError` when more than the share `max_broken` of the photographs is broken."""
-    if len(broken) > max_broken * photographs:
+    share = len(broken) / max(photographs, 1)
+    if share > max_broken:
         examples = ", ".join(f"{file} ({reason})" for file, reason in broken[:3])
         raise UserError(
             f"{raw}: {len(broken)} of {photographs} photographs are broken "
-            f"({len(broken) / photographs:.1%}, max_broken allows {max_broken:.1%}): {examples}"
+            f"({share:.1%}, max_broken allows {max_broken:.1%}): {examples}"
         )
 
 

@@ -190,17 +190,18 @@ def main(model: str) -> None:
     folder = Path("data/splits") / params.read(f"{key}.dataset", str)
     runtime = set_up(common.device, common.threads, common.precision, common.seed)
     summary = read_summary(folder)
+    part, valid = read_part(folder, "train"), read_part(folder, "valid")
     with runtime.strategy.scope():
         built = build_network(
             network, tuple(summary["image_shape"]), len(summary["classes"]), f"{key}.network"
         )
-        optimizer = build_optimizer(options.optimizer, f"{key}.training.optimizer")
+        steps = _periods(options, math.ceil(len(part.labels) / options.batch_size))[-1][-1]
+        optimizer = build_optimizer(options.optimizer, steps, f"{key}.training.optimizer")
         built.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     settings = (common.model_dump(), network.model_dump(), options.model_dump())
     checkpoint = Checkpoint(
         Path("data/checkpoints") / model, identity(folder, *settings, runtime.environment)
     )
-    part, valid = read_part(folder, "train"), read_part(folder, "valid")
     with checkpoint.locked():
         started = time.perf_counter()
         history = train(built, part, valid, options, common.seed, checkpoint)

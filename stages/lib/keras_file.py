@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -13,7 +14,8 @@ _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 def save_model(model: keras.Model, path: Path) -> None:
     """Writes `model` without its optimizer to `path`: two saves of the same weights are one file.
 
-    Keras's own file holds the time of saving, in `metadata.json` and with each entry of the zip.
+    Keras's own file holds the time of saving, in `metadata.json` and with each entry of the zip,
+    and in `config.json` the memory addresses of objects that layers share.
     `keras.models.load_model` reads this one as any other.
     """
     bare = keras.Model(model.inputs, model.outputs, name="model")
@@ -23,9 +25,17 @@ def save_model(model: keras.Model, path: Path) -> None:
         for name in sorted(source.namelist()):
             content = source.read(name)
             if name == "metadata.json":
-                content = _without_date(content)
+                metadata = json.loads(content) | {"date_saved": "1980-01-01@00:00:00"}
+                content = json.dumps(metadata).encode()
+            elif name == "config.json":
+                content = _number_shared_objects(content.decode()).encode()
             target.writestr(zipfile.ZipInfo(name, _LONG_AGO), content)
 
 
-def _without_date(metadata: bytes) -> bytes:
-    return json.dumps(json.loads(metadata) | {"date_saved": "1980-01-01@00:00:00"}).encode()
+def _number_shared_objects(config: str) -> str:
+    numbers: dict[str, str] = {}
+    return re.sub(
+        r'(?<="shared_object_id": )\d+',
+        lambda address: numbers.setdefault(address[0], str(len(numbers) + 1)),
+        config,
+    )

@@ -82,9 +82,22 @@ def build_network(
     return keras.Model(inputs, layer(features))
 
 
-def build_optimizer(spec: Spec, key: str) -> keras.optimizers.Optimizer:
-    """Builds the optimizer `spec`, which stands at `key` of `params.yaml`."""
-    return build(spec, keras.optimizers, keras.optimizers.Optimizer, key)
+def build_optimizer(spec: Spec, steps: int, key: str) -> keras.optimizers.Optimizer:
+    """Builds the optimizer `spec`, which stands at `key` of `params.yaml`.
+
+    A learning-rate schedule without `decay_steps` decays over the whole training, `steps` steps, so
+    that one recipe serves datasets of any size.
+    """
+    name, arguments = _name_and_arguments(spec, key)
+    schedule = arguments.get("learning_rate")
+    if isinstance(schedule, dict):
+        schedule_name, given = _name_and_arguments(schedule, f"{key}.{name}.learning_rate")
+        made_by = getattr(keras.optimizers.schedules, schedule_name, None)
+        if made_by and "decay_steps" in inspect.signature(made_by).parameters:
+            arguments = arguments | {
+                "learning_rate": {schedule_name: {"decay_steps": steps} | given}
+            }
+    return build({name: arguments}, keras.optimizers, keras.optimizers.Optimizer, key)
 
 
 def build(spec: Spec, module: ModuleType, kind: type, key: str) -> Any:

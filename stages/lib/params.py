@@ -5,6 +5,7 @@ keys of its section as a `Section`; what stands around the sections is checked h
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -49,6 +50,10 @@ def load(path: Path = Path("params.yaml")) -> dict[str, Any]:
         if not isinstance(entries, dict):
             raise UserError(f"params.yaml: {section}: expected one key for each of the {section}")
         for name, entry in entries.items():
+            if not re.fullmatch(r"\w+", str(name), re.ASCII):
+                raise UserError(
+                    f"params.yaml: {section}.{name}: a name needs letters, digits and _ only"
+                )
             if not isinstance(entry, dict):
                 raise UserError(f"params.yaml: {section}.{name}: expected keys: {', '.join(keys)}")
             check_names(entry, keys, f"{section}.{name}.")
@@ -81,7 +86,8 @@ def check(key: str, value: Any, schema: type[T]) -> T:
     try:
         return TypeAdapter(schema).validate_python(value)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A mistyped key is both unknown and missing: the unknown one says more.
+        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         place = _place(value, first["loc"], missing=first["type"] == "missing")
         if first["type"] == "extra_forbidden":
             name, known = str(first["loc"][-1]), _fields(schema, first["loc"][:-1])

@@ -109,16 +109,9 @@ def natural(name: str) -> list[Any]:
 
 
 def _order(photograph: Photograph) -> tuple[Any, ...]:
-    entry = photograph.entry
-    name = PurePosixPath(entry.filename).name
-    content = (entry.CRC, entry.file_size, photograph.archive.name)
-    return (
-        photograph.label or "",
-        natural(name),
-        natural(entry.filename),
-        entry.filename,
-        *content,
-    )
+    entry, path = photograph.entry, photograph.entry.filename
+    name = (photograph.label or "", natural(PurePosixPath(path).name), natural(path), path)
+    return (*name, entry.CRC, entry.file_size, photograph.archive.name)
 
 
 def read(
