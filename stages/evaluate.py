@@ -2,30 +2,65 @@
 
 Reads `data/models/M.keras` and its dataset's `data/splits/D/`. Writes `reports/metrics/M.json`
 (accuracy and cross-entropy on the validation and the test images, number of parameters) and
-`data/predictions/M/`, everything that the pictures need, so that drawing them needs no TensorFlow.
+`data/predictions/M/`, everything that the pictures need, so that drawing them needs no TensorFlow:
+
+    summary.json           classes, expected calibration error, what Grad-CAM looked at
+    test_*.npy             true labels and predicted probabilities
+    confusion_matrix.csv   test images by true class (rows) and predicted class (columns)
+    per_class.csv          of each class: precision, recall, F1, areas under its curves
+    calibration.csv        confidence and accuracy of the test images in ten bins of confidence
+    mistakes_*.npy         the images most surely taken for what they are not
+    shown_*.npy            a hundred unlabelled images, or test images of a dataset that has none
+    submission.csv         the class of each unlabelled image, if there are two: Kaggle's format
+    layers.csv             the network's layers
+    weights.npy, class_images.npy, filters.npy, feature_maps.npz, grad_cam.npy, examples_*.npy
+                           what is inside the network, as far as it makes sense: see `inspection`
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from pydantic import Field, PositiveInt
-from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    confusion_matrix,
+    log_loss,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
 
-from stages.lib import params
+from stages.lib import inspection, params
 from stages.lib.command import run
 from stages.lib.files import whole, write_json
 from stages.lib.params import Section
 from stages.lib.runtime import Device, keras, set_up
 from stages.lib.splits import Part, read_part, read_summary
 
+SHOWN = 100
+MISTAKES = 24
+UNITS = 225
+BINS = 10
+
 
 class Options(Section):
-    """`evaluation`: how all models are evaluated."""
+    """`evaluation`: how all models are evaluated.
+
+    `seed` is of which images and which hidden units the pictures show.
+    """
 
     device: Device
     threads: PositiveInt
     batch_size: PositiveInt
     seed: int = Field(ge=0)
+
+
+def predict(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
+    """Returns probabilities, float32 [n, classes], for uint8 [n, height, width, channels]."""
+    starts = range(0, len(images), batch_size)
+    return np.concatenate([model.predict_on_batch(images[s : s + batch_size]) for s in starts])
 
 
 def measure(part: Part, probabilities: np.ndarray) -> dict[str, float]:
@@ -42,10 +77,112 @@ def measure(part: Part, probabilities: np.ndarray) -> dict[str, float]:
     }
 
 
-def choose(images: np.ndarray, seed: int) -> np.ndarray:
-    """Returns a hundred of `images`, or all if there are fewer, in their order."""
-    chosen = np.random.default_rng(seed).permutation(len(images))[:100]
-    return images[np.sort(chosen)]
+def measure_classes(
+    labels: np.ndarray, probabilities: np.ndarray, classes: list[str]
+) -> pd.DataFrame:
+    """Returns a row a class: precision, recall and F1, and areas under its curves.
+
+    The areas are of telling the class from the rest by its probability, and empty for a class that
+    none or all of the images have.
+
+    Args:
+        labels: uint8 [n].
+        probabilities: float32 [n, classes].
+        classes: Their names.
+    """
+    indexes = range(len(classes))
+    precision, recall, f1, support = precision_recall_fscore_support(
+        labels, probabilities.argmax(1), labels=indexes, zero_division=0
+    )
+    columns = {"class": classes, "images": support}
+    columns |= {"precision": precision, "recall": recall, "f1": f1}
+    for name, area in (
+        ("roc_auc", roc_auc_score),
+        ("average_precision", average_precision_score),
+    ):
+        columns[name] = [
+            area(labels == index, probabilities[:, index])
+            if 0 < support[index] < len(labels)
+            else np.nan
+            for index in indexes
+        ]
+    return pd.DataFrame(columns)
+
+
+def calibrate(labels: np.ndarray, probabilities: np.ndarray) -> tuple[pd.DataFrame, float]:
+    """Compares how sure the predictions are with how often they are right.
+
+    Args:
+        labels: uint8 [n].
+        probabilities: float32 [n, classes].
+
+    Returns:
+        A row for each of ten equal bins of confidence, the probability of the predicted class:
+        `from`, `to`, number of `images`, mean `confidence` and `accuracy`, both empty in an empty
+        bin; and the expected calibration error, the mean of their difference over all images
+        (equation 3 of https://arxiv.org/abs/1706.04599).
+    """
+    edges = np.linspace(0, 1, BINS + 1).round(1)
+    sure = probabilities.max(1).astype(np.float64)
+    frame = pd.DataFrame({"confidence": sure, "accuracy": probabilities.argmax(1) == labels})
+    bins = frame.groupby(np.digitize(sure, edges[1:-1], right=True))
+    table = bins.mean().reindex(range(BINS))
+    table.insert(0, "images", bins.size().reindex(range(BINS), fill_value=0))
+    table.insert(0, "to", edges[1:])
+    table.insert(0, "from", edges[:-1])
+    gaps = (table["confidence"] - table["accuracy"]).abs() * table["images"]
+    return table, float(gaps.sum() / len(labels))
+
+
+def find_mistakes(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Returns the indexes of the images taken for another class, the surest mistakes first."""
+    wrong = np.flatnonzero(probabilities.argmax(1) != labels)
+    return wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")]
+
+
+def choose(count: int, most: int, seed: int) -> np.ndarray:
+    """Returns at most `most` of the indexes below `count`, in their order."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[:most])
+
+
+def choose_examples(labels: np.ndarray, seed: int) -> np.ndarray:
+    """Returns the indexes of two images, of different classes if there are such."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    _, first = np.unique(labels[order], return_index=True)
+    return order[np.sort(first)[:2]]
+
+
+def submit(names: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
+    """Returns Kaggle's table, columns `id` and `label` (the predicted class), by number of `id`."""
+    table = pd.DataFrame({"id": names, "label": probabilities.argmax(1)})
+    return table.sort_values("id", key=lambda ids: pd.to_numeric(ids, "coerce"), kind="stable")
+
+
+def inspect(model: keras.Model, images: np.ndarray, seed: int) -> dict[str, Any]:
+    """Returns what is inside the network, as far as it makes sense for it.
+
+    Args:
+        model: The network.
+        images: Examples to look at, uint8 [n, height, width, channels].
+        seed: Of the choice among many hidden units.
+
+    Returns:
+        Arrays by name; `feature_maps` is a mapping of arrays, and `grad_cam_layer` is a name.
+    """
+    probabilities = predict(model, images, len(images))
+    likeliest = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
+    weights = inspection.first_weights(model)
+    layer, heat = inspection.grad_cam(model, images, likeliest) or (None, None)
+    return {
+        "weights": None if weights is None else weights[choose(len(weights), UNITS, seed)],
+        "class_images": inspection.class_images(model),
+        "filters": inspection.first_filters(model),
+        "feature_maps": inspection.feature_maps(model, images),
+        "grad_cam": heat,
+        "grad_cam_layer": layer,
+        "examples_images": images,
+        "examples_probabilities": probabilities,
+    }
 
 
 def main(model: str) -> None:
@@ -54,32 +191,73 @@ def main(model: str) -> None:
     folder = Path("data/splits") / params.read(f"models.{model}.dataset", str)
     set_up(options.device, options.threads)
     trained = keras.models.load_model(Path("data/models") / f"{model}.keras", compile=False)
-    summary = read_summary(folder)
+    classes = read_summary(folder)["classes"]
+
+    valid, test = read_part(folder, "valid"), read_part(folder, "test")
     metrics: dict[str, float] = {}
-    probabilities = {}
-    for name in ("valid", "test"):
-        part = read_part(folder, name)
-        probabilities[name] = trained.predict(part.images, batch_size=options.batch_size, verbose=0)
+    probabilities = {
+        name: predict(trained, part.images, options.batch_size)
+        for name, part in (("valid", valid), ("test", test))
+    }
+    for name, part in (("valid", valid), ("test", test)):
         for metric, value in measure(part, probabilities[name]).items():
             metrics[f"{name}_{metric}"] = value
     metrics["parameters"] = trained.count_params()
-    test = read_part(folder, "test")
-    unlabelled = np.load(folder / "unlabelled_images.npy", mmap_mode="r")
-    shown = choose(unlabelled if len(unlabelled) else test.images, options.seed)
+
+    said = probabilities["test"]
+    per_class = measure_classes(test.labels, said, classes)
+    calibration, calibration_error = calibrate(test.labels, said)
+    counts = confusion_matrix(test.labels, said.argmax(1), labels=range(len(classes)))
+    mistakes = find_mistakes(test.labels, said)[:MISTAKES]
+    examples = choose_examples(test.labels, options.seed)
+    inside = inspect(trained, test.images[examples], options.seed)
     arrays = {
-        "confusion_matrix": confusion_matrix(test.labels, probabilities["test"].argmax(1)),
-        "shown_images": shown,
-        "shown_probabilities": trained.predict(shown, batch_size=options.batch_size, verbose=0),
-    }
-    outputs = (Path("data/predictions") / model, Path("reports/metrics") / f"{model}.json")
+        "test_labels": test.labels,
+        "test_probabilities": said,
+        "mistakes_images": test.images[mistakes],
+        "mistakes_labels": test.labels[mistakes],
+        "mistakes_probabilities": said[mistakes],
+        "examples_labels": test.labels[examples],
+    } | {name: value for name, value in inside.items() if isinstance(value, np.ndarray)}
+    images, shown = np.load(folder / "unlabelled_images.npy", mmap_mode="r"), said
+    submission = None
+    if len(images):
+        shown = predict(trained, images, options.batch_size)
+        if len(classes) == 2:
+            submission = submit(np.load(folder / "unlabelled_names.npy"), shown)
+    else:
+        images = test.images
+    chosen = choose(len(images), SHOWN, options.seed)
+    arrays |= {"shown_images": images[chosen], "shown_probabilities": shown[chosen]}
+
+    outputs = (
+        Path("data/predictions") / model,
+        Path("reports/metrics") / f"{model}.json",
+    )
     with whole(*outputs) as (predictions, metrics_file):
         predictions.mkdir()
-        write_json(predictions / "summary.json", {"classes": summary["classes"]})
-        np.save(predictions / "test_images.npy", test.images)
-        np.save(predictions / "test_labels.npy", test.labels)
-        np.save(predictions / "test_probabilities.npy", probabilities["test"])
+        summary = {
+            "classes": classes,
+            "expected_calibration_error": round(calibration_error, 4),
+            "shown": "test" if images is test.images else "unlabelled",
+            "grad_cam_layer": inside["grad_cam_layer"],
+        }
+        write_json(predictions / "summary.json", summary)
         for name, array in arrays.items():
             np.save(predictions / f"{name}.npy", array)
+        if inside["feature_maps"]:
+            np.savez_compressed(predictions / "feature_maps.npz", **inside["feature_maps"])
+        tables = {
+            "confusion_matrix": pd.DataFrame(
+                counts, pd.Index(classes, name="true class"), classes
+            ).reset_index(),
+            "per_class": per_class,
+            "calibration": calibration,
+            "layers": inspection.layer_table(trained),
+        }
+        tables |= {} if submission is None else {"submission": submission}
+        for name, table in tables.items():
+            table.to_csv(predictions / f"{name}.csv", index=False, float_format="%.4f")
         write_json(metrics_file, metrics)
 
 

@@ -15,6 +15,7 @@ import yaml
 
 from stages import train as stage
 from stages.lib import params
+from stages.lib.command import UserError
 from stages.lib.files import write_json
 
 TOP = Path(__file__).parent.parent
@@ -128,7 +129,7 @@ def test_a_history_by_steps_ends_with_the_last_step() -> None:
     ],
 )
 def test_a_recipe_that_makes_no_sense_is_an_error(values: dict[str, Any], expected: str) -> None:
-    with pytest.raises(params.UserError, match=expected):
+    with pytest.raises(UserError, match=expected):
         options(**values)
 
 
@@ -252,6 +253,7 @@ import numpy as np
 from pathlib import Path
 from stages import train
 from stages.lib import params
+from stages.lib.command import UserError
 from stages.lib.checkpoint import Checkpoint
 from stages.lib.network import Network, build_network, build_optimizer
 from stages.lib.runtime import keras, strategy_over, tf

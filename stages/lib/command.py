@@ -19,7 +19,9 @@ def run(main: Callable[..., None]) -> None:
     except UserError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        # NumPy says of a full disk only how much of an array it could write.
+        cut_off = error.errno is None and "requested and" in str(error)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) and not cut_off:
             raise
         sys.exit(
             f"error: no space left on the disk while writing {error.filename or 'an output'}; "

@@ -3,7 +3,6 @@
 Figures are made as `Figure` objects, never through pyplot: no window, no state between two of them.
 """
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,14 +12,19 @@ import matplotlib as mpl
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from PIL import Image
 
 mpl.use("Agg")
 
 WIDTH = 6.4  # inches; every figure has it, so that the text is as large in each
+LINE_HEIGHT = 1.3  # of the text's size
 LARGEST = 400_000  # bytes of a file
+LARGEST_IMAGE = 64  # pixels of the width of each of many images
 
 # Okabe and Ito's colours, which the colour-blind tell apart: https://jfly.uni-koeln.de/color/
 BLUE, ORANGE, GREEN, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
@@ -38,7 +42,7 @@ def style(text_size: float, dpi: int) -> Iterator[None]:
         dpi: Pixels an inch.
     """
     sizes = ("axes.labelsize", "axes.titlesize", "figure.titlesize", "legend.fontsize")
-    settings = dict.fromkeys(
+    settings: Any = dict.fromkeys(
         (*sizes, "xtick.labelsize", "ytick.labelsize", "font.size"), text_size
     ) | {
         "axes.axisbelow": True,
@@ -49,6 +53,7 @@ def style(text_size: float, dpi: int) -> Iterator[None]:
         "axes.spines.right": False,
         "axes.spines.top": False,
         "axes.titlelocation": "left",
+        "figure.constrained_layout.h_pad": 0.06,
         "figure.constrained_layout.use": True,
         "figure.dpi": dpi,
         "figure.facecolor": "white",
@@ -79,15 +84,16 @@ def new_figure(title: str, height: float) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes `figure` as PNG, with no more than 256 colours if it would be too large with all."""
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", metadata={"Software": None})
-    image = Image.open(drawn).convert("RGB")
-    dpi = (figure.dpi, figure.dpi)
-    image.save(path, optimize=True, dpi=dpi)
-    if path.stat().st_size > LARGEST:
-        few = image.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-        few.save(path, optimize=True, dpi=dpi)
+    """Writes `figure` as PNG, with a palette of fewer colours if it would be too large with all."""
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    image.save(path)
+    for colours in (256, 64, 16):
+        if path.stat().st_size <= LARGEST:
+            break
+        # The method that also keeps colours which few pixels have: those of text and of scales.
+        image.quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path)
 
 
 def no_frame(axes: Axes) -> None:
@@ -97,11 +103,35 @@ def no_frame(axes: Axes) -> None:
     axes.spines[:].set_visible(False)
 
 
+def height_of(rows: int, columns: int, lines: int) -> float:
+    """Returns the height, in inches, of rows of square images with lines of text above each row.
+
+    Args:
+        rows: Rows of images.
+        columns: Images a row.
+        lines: Lines of text above each row.
+    """
+    line: float = LINE_HEIGHT * mpl.rcParams["font.size"] / 72
+    return rows * (WIDTH / columns + lines * line)
+
+
+def add_scale(figure: Figure, cells: list[Axes], drawn: ScalarMappable, label: str) -> None:
+    """Adds the scale of colours in which `drawn` is, below `cells`."""
+    share = 0.1 / figure.get_figheight()
+    look: dict[str, Any] = {
+        "location": "bottom",
+        "aspect": 50,
+        "shrink": 0.6,
+        "fraction": share,
+    }
+    figure.colorbar(drawn, ax=cells, label=label, pad=share, **look)
+
+
 def montage(images: np.ndarray, columns: int, gap: int = 1, room: int = 0) -> np.ndarray:
     """Lays `images` out in rows.
 
     Args:
-        images: Colours, uint8 [n, height, width, 3], or values, float [n, height, width].
+        images: Colours, [n, height, width, 3], or values, float [n, height, width].
         columns: Images a row.
         gap: Pixels between two images.
         room: Pixels above each image.
@@ -111,8 +141,13 @@ def montage(images: np.ndarray, columns: int, gap: int = 1, room: int = 0) -> np
     """
     count, height, width, *channels = images.shape
     rows = -(-count // columns)
-    shape = (rows * (height + room + gap) - gap, columns * (width + gap) - gap, *channels)
-    sheet = np.full(shape, 255 if channels else np.nan, images.dtype)
+    shape = (
+        rows * (height + room + gap) - gap,
+        columns * (width + gap) - gap,
+        *channels,
+    )
+    white = 255 if images.dtype == np.uint8 else 1
+    sheet = np.full(shape, white if channels else np.nan, images.dtype)
     for index, image in enumerate(images):
         row, column = divmod(index, columns)
         bottom, left = (row + 1) * (height + room + gap) - gap, column * (width + gap)
@@ -121,34 +156,58 @@ def montage(images: np.ndarray, columns: int, gap: int = 1, room: int = 0) -> np
 
 
 def in_colour(images: np.ndarray) -> np.ndarray:
-    """Returns `images`, uint8 [n, height, width, 1 or 3], with three channels."""
+    """Returns `images`, [n, height, width, 1 or 3], with three channels."""
     return np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
 
 
 def draw_titled(
-    axes: Axes,
-    images: np.ndarray,
-    titles: list[str],
-    columns: int,
-    colours: list[Any] | None = None,
+    axes: Axes, images: np.ndarray, titles: list[str], columns: int, colours: list[Any]
 ) -> None:
     """Draws `images`, uint8 [n, height, width, 1 or 3], in rows with a title above each.
 
     Args:
-        axes: To draw in; its height should fit, with lines of text above each row.
+        axes: To draw in, as wide as the figure.
         images: What to draw.
-        titles: A line or several for each image.
+        titles: As many lines for each image.
         columns: Images a row.
         colours: Of the titles.
     """
+    step = -(-images.shape[2] // LARGEST_IMAGE)
+    images = images[:, ::step, ::step]
     _, height, width, _ = images.shape
-    line = mpl.rcParams["font.size"] * 1.25 / 72 * columns / WIDTH  # in widths of an image
+    pixel = WIDTH * 72 / columns / width  # in points
+    gap = max(1, round(width * 0.1))
     lines = max(title.count("\n") + 1 for title in titles)
-    gap, room = round(width * 0.12), round(width * (line * lines + 0.02))
+    room = round(lines * LINE_HEIGHT * mpl.rcParams["font.size"] / pixel)
     axes.imshow(montage(in_colour(images), columns, gap, room))
     no_frame(axes)
-    for index, title in enumerate(titles):
+    for index, (title, colour) in enumerate(zip(titles, colours, strict=True)):
         row, column = divmod(index, columns)
-        place = (column * (width + gap) + width / 2, row * (height + room + gap) + room - 1)
-        colour = colours[index] if colours else INK
+        place = (
+            column * (width + gap) + width / 2,
+            row * (height + room + gap) + room - 1,
+        )
         axes.text(*place, title, ha="center", va="bottom", color=colour, linespacing=1.1)
+
+
+def draw_weights(axes: Axes, weights: np.ndarray, columns: int) -> AxesImage | None:
+    """Draws weights as images, in colour if they have three channels: there zero is grey.
+
+    Args:
+        axes: To draw in.
+        weights: float32 [n, height, width, channels].
+        columns: Images a row.
+
+    Returns:
+        For `add_scale`, what has colours on a scale around zero, which is white.
+    """
+    no_frame(axes)
+    enlarged = max(1, 24 // weights.shape[1])  # so that the gaps are thin
+    gap = 1 if enlarged == 1 else 3
+    weights = weights.repeat(enlarged, axis=1).repeat(enlarged, axis=2)
+    largest = float(np.quantile(np.abs(weights), 0.995)) or 1
+    if weights.shape[-1] == 3:
+        axes.imshow(montage(np.clip(weights / (2 * largest) + 0.5, 0, 1), columns, gap))
+        return None
+    sheet = montage(weights.mean(-1), columns, gap)
+    return axes.imshow(sheet, cmap="RdBu", vmin=-largest, vmax=largest)

@@ -35,7 +35,7 @@ def _silent_stderr() -> Iterator[None]:
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # its default differs from one processor to another
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"  # errors only
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # what matters comes as an exception
 
 with _silent_stderr():
     import keras

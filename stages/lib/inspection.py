@@ -1,0 +1,158 @@
+"""What is inside a trained network: its layers, its weights, and what it makes of images.
+
+Whatever makes no sense for a network (the filters of one without convolutions) is `None` or empty.
+"""
+
+from itertools import pairwise
+from math import prod
+
+import numpy as np
+import pandas as pd
+
+from stages.lib.runtime import keras, tf
+
+# Of feature maps, so that what is kept of a deep network stays small.
+MOST_CHANNELS = 64
+LARGEST_SIDE = 64
+
+
+def layer_table(model: keras.Model) -> pd.DataFrame:
+    """Returns a row a layer, in the order of computation.
+
+    Its columns are `name`, `type`, `output_shape` (such as `24 x 24 x 64`, for one image),
+    `parameters` and `inputs`, the names of the layers before it with a space between two.
+    """
+    return pd.DataFrame(
+        {
+            "name": layer.name,
+            "type": type(layer).__name__,
+            "output_shape": " x ".join(map(str, layer.output.shape[1:])),
+            "parameters": layer.count_params(),
+            "inputs": " ".join(_inputs(layer)),
+        }
+        for layer in model.layers
+    )
+
+
+def _inputs(layer: keras.layers.Layer) -> list[str]:
+    tensors = [] if isinstance(layer, keras.layers.InputLayer) else layer.input
+    return [t._keras_history.operation.name for t in keras.tree.flatten(tensors)]
+
+
+def first_weights(model: keras.Model) -> np.ndarray | None:
+    """Returns the weights of the first layer's units as images.
+
+    Returns:
+        float32 [units, height, width, channels], or `None` unless the first layer that has weights
+        is a dense one which sees all pixels.
+    """
+    weighted = _weighted(model)
+    if not weighted or not isinstance(weighted[0], keras.layers.Dense):
+        return None
+    return _as_images(weighted[0].kernel.numpy(), model)
+
+
+def class_images(model: keras.Model) -> np.ndarray | None:
+    """Returns the product of all weight matrices: what each class would be, were all units linear.
+
+    Returns:
+        float32 [classes, height, width, channels], or `None` unless all weights are of dense layers
+        which follow each other.
+    """
+    weighted = _weighted(model)
+    if not all(isinstance(layer, keras.layers.Dense) for layer in weighted):
+        return None
+    if any(len(_inputs(layer)) > 1 for layer in model.layers):
+        return None
+    kernels = [layer.kernel.numpy() for layer in weighted]
+    if any(before.shape[1] != after.shape[0] for before, after in pairwise(kernels)):
+        return None
+    return _as_images(np.linalg.multi_dot(kernels) if kernels[1:] else kernels[0], model)
+
+
+def _weighted(model: keras.Model) -> list[keras.layers.Layer]:
+    return [layer for layer in model.layers if layer.count_params()]
+
+
+def _as_images(kernel: np.ndarray, model: keras.Model) -> np.ndarray | None:
+    shape = model.input_shape[1:]
+    return kernel.T.reshape(-1, *shape) if kernel.shape[0] == prod(shape) else None
+
+
+def first_filters(model: keras.Model) -> np.ndarray | None:
+    """Returns the filters of the first convolution, float32 [filters, height, width, channels]."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            kernel: np.ndarray = layer.kernel.numpy()
+            return np.moveaxis(kernel, -1, 0)
+    return None
+
+
+def feature_maps(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns what each convolution and each activation of maps gives for `images`.
+
+    Args:
+        model: The network.
+        images: uint8 [n, height, width, channels].
+
+    Returns:
+        float16 [n, height, width, channels] by the layers' names in the order of computation: the
+        first 64 channels, made smaller where a side is longer than 64.
+    """
+    layers = _map_layers(model)
+    if not layers:
+        return {}
+    outputs = keras.Model(model.inputs, [layer.output for layer in layers])(
+        [images], training=False
+    )
+    maps = {}
+    for layer, output in zip(layers, keras.tree.flatten(outputs), strict=True):
+        kept = tf.cast(output[..., :MOST_CHANNELS], tf.float32)
+        size = [min(side, LARGEST_SIDE) for side in kept.shape[1:3]]
+        if size != kept.shape[1:3]:
+            kept = tf.image.resize(kept, size, "area")
+        maps[layer.name] = np.clip(kept.numpy(), -6e4, 6e4).astype(np.float16)
+    return maps
+
+
+def _map_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Returns the layers whose maps are worth a look, those of convolutional networks only."""
+    activations = (keras.layers.Activation, keras.layers.ReLU)
+    shapes = [(layer, layer.output.shape) for layer in model.layers]
+    maps = [layer for layer, shape in shapes if len(shape) == 4 and max(shape[1:3]) > 1]
+    if not any(hasattr(layer, "kernel_size") for layer in maps):
+        return []
+    return [m for m in maps if hasattr(m, "kernel_size") or isinstance(m, activations)]
+
+
+def grad_cam(
+    model: keras.Model, images: np.ndarray, classes: np.ndarray
+) -> tuple[str, np.ndarray] | None:
+    """Returns where in `images` the last layer of maps finds what speaks for given classes.
+
+    Grad-CAM, of the score before the softmax: https://arxiv.org/abs/1610.02391, equations 1 and 2.
+
+    Args:
+        model: A network that ends with a dense softmax layer.
+        images: uint8 [n, height, width, channels].
+        classes: Indexes of classes, int [n, k].
+
+    Returns:
+        The layer's name and float32 [n, k, height, width], as large as its maps; `None` for a
+        network without convolutions.
+    """
+    layers = _map_layers(model)
+    if not layers:
+        return None
+    output = model.layers[-1]
+    until = keras.Model(model.inputs, [layers[-1].output, output.input])
+    heat = []
+    for wanted in classes.T:
+        with tf.GradientTape() as tape:
+            maps, features = until([images], training=False)
+            scores = tf.cast(features, tf.float32) @ tf.convert_to_tensor(output.kernel)
+            score = tf.gather(scores, wanted, batch_dims=1)
+        gradients = tf.cast(tape.gradient(score, maps), tf.float32)
+        weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
+        heat.append(tf.nn.relu(tf.reduce_sum(weights * tf.cast(maps, tf.float32), axis=-1)).numpy())
+    return layers[-1].name, np.stack(heat, axis=1)

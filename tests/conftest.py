@@ -1,0 +1,137 @@
+"""A tiny project that runs the real stages through the real DVC."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from stages.lib.idx import write_idx
+
+TOP = Path(__file__).parent.parent
+
+
+class Project:
+    """A copy of the pipeline in a folder of its own, with tiny data and small networks."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        home = folder.with_name("home")
+        # Nothing of the user's own settings, and nothing of the tests' in theirs.
+        self.environment = os.environ | {
+            "HOME": str(home),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": "",
+            "DVC_NO_ANALYTICS": "1",
+            "DVC_SITE_CACHE_DIR": str(home / "site"),
+            "DVC_GLOBAL_CONFIG_DIR": str(home / "global"),
+            "DVC_SYSTEM_CONFIG_DIR": str(home / "system"),
+            "GIT_AUTHOR_NAME": "A",
+            "GIT_AUTHOR_EMAIL": "a@example.com",
+            "GIT_COMMITTER_NAME": "A",
+            "GIT_COMMITTER_EMAIL": "a@example.com",
+        }
+
+    def run(self, *command: str, fails: bool = False) -> str:
+        """Runs a command in the project and returns what it printed, standard error included."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert (done.returncode != 0) == fails, done.stdout
+        return done.stdout
+
+    def repro(self, *arguments: str) -> set[str]:
+        """Runs `dvc repro` and returns the stages whose command it ran."""
+        return set(re.findall(r"Running stage '(.*)':", self.run("dvc", "repro", *arguments)))
+
+    def read_params(self) -> Any:
+        return YAML().load(self.folder / "params.yaml")
+
+    def write_params(self, params: Any) -> None:
+        YAML().dump(params, self.folder / "params.yaml")
+
+    def set_param(self, key: str, value: Any) -> None:
+        """Sets the value at `key`, names joined by dots; they may be new."""
+        params = self.read_params()
+        *path, last = key.split(".")
+        section = params
+        for name in path:
+            section = section[name]
+        section[last] = value
+        self.write_params(params)
+
+    def copy(self, folder: Path) -> "Project":
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Project(folder)
+
+
+def write_digits(folder: Path) -> None:
+    """Writes 60 + 20 images of 12x12 in the IDX format: three classes, a bright bar each."""
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 60), ("t10k", 20)):
+        labels = np.arange(count, dtype=np.uint8) % 3
+        images = rng.integers(0, 120, (count, 12, 12), dtype=np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            image[4 * label : 4 * label + 4] += 120
+        write_idx(folder / f"{part}-images-idx3-ubyte.gz", images)
+        write_idx(folder / f"{part}-labels-idx1-ubyte.gz", labels)
+
+
+def write_photographs(folder: Path) -> None:
+    """Writes zips with 20 red and 20 blue photographs, and 6 without labels."""
+    rng = np.random.default_rng(0)
+    for name, entries in (
+        ("pictures.zip", [f"train/{kind}.{i}.jpg" for kind in ("red", "blue") for i in range(20)]),
+        ("more.zip", [f"test1/{i}.jpg" for i in range(1, 7)]),
+    ):
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            for entry in entries:
+                image = rng.integers(0, 150, (40, 30, 3), dtype=np.uint8)
+                image[..., 0 if "blue" in entry else 2] += 100
+                archive.writestr(entry, cv2.imencode(".jpg", image)[1].tobytes())
+
+
+@pytest.fixture(scope="session")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The tiny project after its first `dvc repro`. Not to be changed: `project` is a copy."""
+    project = Project(tmp_path_factory.mktemp("reproduced") / "project")
+    shutil.copytree(
+        TOP / "stages", project.folder / "stages", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
+        shutil.copy(TOP / name, project.folder)
+    source = project.folder / "source"
+    (source / "digits").mkdir(parents=True)
+    write_digits(source / "digits")
+    write_photographs(source)
+    params, own = YAML().load(TOP / "tests/params.yaml"), YAML().load(TOP / "params.yaml")
+    project.write_params(params | {name: own[name] for name in ("evaluation", "plots")})
+    project.run("git", "init", "--quiet", "--initial-branch=main")
+    project.run("dvc", "init", "--quiet")
+    project.run("git", "add", "--all")
+    project.run("git", "commit", "--quiet", "--message=Before the first run")
+    project.repro()
+    project.run("git", "add", "--all")
+    project.run("git", "commit", "--quiet", "--message=After the first run")
+    return project
+
+
+@pytest.fixture
+def project(reproduced: Project, tmp_path: Path) -> Project:
+    """A copy of the tiny project, all up to date."""
+    return reproduced.copy(tmp_path / "project")

@@ -1,0 +1,381 @@
+"""What `evaluate` writes, on networks of a few weights."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages import evaluate, plot
+from stages.lib import inspection
+from stages.lib.files import read_json, write_json
+from stages.lib.keras_file import save_model
+from stages.lib.network import Network, build_network
+from stages.lib.runtime import keras, set_up
+from stages.lib.splits import Part
+
+TOP = Path(__file__).parents[1]
+PARAMS = """
+models:
+  dense: {dataset: digits}
+  convolutional: {dataset: pets}
+evaluation: {device: cpu, threads: 1, batch_size: 8, seed: 0}
+plots: {text_size: 9, dpi: 50, feature_maps: {}}
+"""
+DIGITS = ["0", "1", "2"]
+PETS = ["cat", "dog"]
+DENSE = Network(
+    layers=[
+        {"Rescaling": {"scale": 1 / 255}},
+        "Flatten",
+        {"Dense": {"units": 5}},
+        {"Dense": {"units": 4}},
+    ]
+)
+CONVOLUTIONAL = Network(
+    layers=[
+        {"Rescaling": {"scale": 1 / 255}},
+        {"Conv2D": {"filters": 4, "kernel_size": 3, "activation": "relu"}},
+        {"Conv2D": {"filters": 3, "kernel_size": 3, "activation": "relu"}},
+        "GlobalAveragePooling2D",
+    ]
+)
+
+
+def random_images(count: int, *shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, *shape), np.uint8)
+
+
+def write_dataset(
+    folder: Path, classes: list[str], shape: tuple[int, ...], names: list[str]
+) -> None:
+    folder.mkdir(parents=True)
+    write_json(folder / "summary.json", {"classes": classes, "image_shape": shape})
+    for index, part in enumerate(("train", "valid", "test")):
+        labels = np.arange(40, dtype=np.uint8) % len(classes)
+        np.save(folder / f"{part}_images.npy", random_images(40, *shape, seed=index))
+        np.save(folder / f"{part}_labels.npy", labels)
+    np.save(folder / "unlabelled_images.npy", random_images(len(names), *shape, seed=9))
+    np.save(folder / "unlabelled_names.npy", np.array(names, np.str_))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A project in which both models have been evaluated, as the current directory."""
+    top = tmp_path_factory.mktemp("project")
+    (top / "params.yaml").write_text(PARAMS)
+    names = [*(str(number) for number in range(120, 0, -1)), "extra"]
+    write_dataset(top / "data/splits/digits", DIGITS, (6, 6, 1), [])
+    write_dataset(top / "data/splits/pets", PETS, (12, 12, 3), names)
+    set_up("cpu", threads=1)
+    for folder in ("models", "history"):
+        (top / "data" / folder).mkdir()
+    networks = {"dense": (DENSE, (6, 6, 1), 3), "convolutional": (CONVOLUTIONAL, (12, 12, 3), 2)}
+    for name, (network, shape, classes) in networks.items():
+        model = build_network(network, shape, classes, "network")
+        save_model(model, top / f"data/models/{name}.keras")
+        (top / f"data/history/{name}.csv").write_text(
+            "epoch,accuracy,loss,val_accuracy,val_loss\n1,0.5,0.7,0.4,0.8\n2,0.6,0.6,0.5,0.7\n"
+        )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(top)
+        for name in networks:
+            evaluate.main(name)
+        yield top
+
+
+def load(model: str, name: str) -> np.ndarray:
+    array: np.ndarray = np.load(f"data/predictions/{model}/{name}.npy")
+    return array
+
+
+def table(model: str, name: str) -> pd.DataFrame:
+    return pd.read_csv(f"data/predictions/{model}/{name}.csv")
+
+
+def saved(model: str) -> keras.Model:
+    return keras.models.load_model(f"data/models/{model}.keras", compile=False)
+
+
+def say(model: str, images: np.ndarray) -> np.ndarray:
+    """Returns the saved model's probabilities, without `evaluate`."""
+    probabilities: np.ndarray = saved(model)([images.astype(np.float32)]).numpy()
+    return probabilities
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(("model", "dataset"), [("dense", "digits"), ("convolutional", "pets")])
+def test_metrics_are_those_of_a_plain_recomputation(model: str, dataset: str) -> None:
+    expected: dict[str, float] = {}
+    for part in ("valid", "test"):
+        images = np.load(f"data/splits/{dataset}/{part}_images.npy")
+        labels = np.load(f"data/splits/{dataset}/{part}_labels.npy")
+        probabilities = say(model, images).astype(np.float64)
+        right = probabilities[np.arange(len(labels)), labels]
+        expected[f"{part}_accuracy"] = float((probabilities.argmax(1) == labels).mean())
+        expected[f"{part}_loss"] = float(-np.log(np.maximum(right, 1e-7)).mean())
+    expected["parameters"] = saved(model).count_params()
+    metrics = read_json(Path(f"reports/metrics/{model}.json"))
+    assert list(metrics) == list(expected)
+    assert metrics == pytest.approx(expected, abs=2e-4)
+
+
+@pytest.mark.usefixtures("project")
+def test_predictions_are_the_models_own_in_the_order_of_the_test_images() -> None:
+    images = np.load("data/splits/digits/test_images.npy")
+    expected = say("dense", images)
+    np.testing.assert_allclose(load("dense", "test_probabilities"), expected, atol=1e-5)
+    np.testing.assert_array_equal(
+        load("dense", "test_labels"), np.load("data/splits/digits/test_labels.npy")
+    )
+
+
+@pytest.mark.usefixtures("project")
+def test_the_confusion_matrix_counts_true_classes_in_rows_and_predicted_ones_in_columns() -> None:
+    counts = np.zeros((3, 3), int)
+    for label, row in zip(
+        load("dense", "test_labels"), load("dense", "test_probabilities"), strict=True
+    ):
+        counts[label, row.argmax()] += 1
+    written = table("dense", "confusion_matrix")
+    assert written["true class"].astype(str).tolist() == DIGITS
+    np.testing.assert_array_equal(written[DIGITS].to_numpy(), counts)
+
+
+def test_precision_recall_and_areas_are_of_each_class_against_the_rest() -> None:
+    labels = np.array([0, 0, 0, 1], np.uint8)
+    probabilities = np.array([[0.9, 0.1, 0], [0.8, 0.2, 0], [0.3, 0.7, 0], [0.4, 0.6, 0]])
+    measured = evaluate.measure_classes(labels, probabilities, DIGITS).set_index("class")
+    assert measured["images"].tolist() == [3, 1, 0]
+    assert measured["precision"].tolist() == pytest.approx([1, 0.5, 0])
+    assert measured["recall"].tolist() == pytest.approx([2 / 3, 1, 0])
+    assert measured["f1"].tolist() == pytest.approx([0.8, 2 / 3, 0])
+    assert measured["roc_auc"].tolist() == pytest.approx([2 / 3, 2 / 3, np.nan], nan_ok=True)
+    assert measured.loc["1", "average_precision"] == pytest.approx(0.5)
+    assert measured["average_precision"].isna().tolist() == [False, False, True]
+
+
+def test_the_calibration_error_is_the_mean_distance_of_accuracy_and_confidence() -> None:
+    labels = np.array([0, 0, 1, 0], np.uint8)
+    probabilities = np.array([[0.95, 0.05], [0.98, 0.02], [0.95, 0.05], [0.45, 0.55]], np.float32)
+    bins, error = evaluate.calibrate(labels, probabilities)
+    assert bins["images"].tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 0, 3]
+    assert bins["confidence"].iloc[9] == pytest.approx(0.96)
+    assert bins["accuracy"].iloc[9] == pytest.approx(2 / 3)
+    assert bins["accuracy"].iloc[5] == 0
+    assert error == pytest.approx((3 * (0.96 - 2 / 3) + 0.55) / 4)
+
+
+def test_predictions_that_are_all_right_and_sure_have_no_calibration_error() -> None:
+    labels = np.array([1, 0], np.uint8)
+    assert evaluate.calibrate(labels, np.array([[0.0, 1.0], [1.0, 0.0]]))[1] == 0
+
+
+def test_mistakes_are_the_wrong_predictions_with_the_surest_first() -> None:
+    labels = np.array([0, 1, 1, 0], np.uint8)
+    probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.8, 0.2], [0.3, 0.7]])
+    assert evaluate.find_mistakes(labels, probabilities).tolist() == [2, 3, 1]
+
+
+@pytest.mark.usefixtures("project")
+def test_mistakes_come_with_image_label_and_probabilities() -> None:
+    labels, probabilities = load("dense", "test_labels"), load("dense", "test_probabilities")
+    first = evaluate.find_mistakes(labels, probabilities)[0]
+    images = np.load("data/splits/digits/test_images.npy")
+    np.testing.assert_array_equal(load("dense", "mistakes_images")[0], images[first])
+    np.testing.assert_array_equal(load("dense", "mistakes_probabilities")[0], probabilities[first])
+    assert load("dense", "mistakes_labels")[0] == labels[first]
+    assert len(load("dense", "mistakes_images")) <= evaluate.MISTAKES
+
+
+@pytest.mark.usefixtures("project")
+def test_the_submission_has_each_unlabelled_image_once_by_number() -> None:
+    lines = Path("data/predictions/convolutional/submission.csv").read_text().splitlines()
+    assert lines[0] == "id,label"
+    rows = dict(line.split(",") for line in lines[1:])
+    assert list(rows) == [*(str(number) for number in range(1, 121)), "extra"]
+    images = np.load("data/splits/pets/unlabelled_images.npy")  # from 120 down to 1
+    said = say("convolutional", images)
+    clear = np.abs(said[:120, 0] - 0.5) > 1e-3
+    labels = np.array([rows[str(number)] for number in range(120, 0, -1)], int)
+    np.testing.assert_array_equal(labels[clear], said[:120].argmax(1)[clear])
+    assert clear.any()
+
+
+@pytest.mark.usefixtures("project")
+def test_a_dataset_without_unlabelled_images_has_no_submission_and_shows_test_images() -> None:
+    assert not Path("data/predictions/dense/submission.csv").exists()
+    assert read_json(Path("data/predictions/dense/summary.json"))["shown"] == "test"
+    np.testing.assert_array_equal(
+        load("dense", "shown_images"), np.load("data/splits/digits/test_images.npy")
+    )
+    np.testing.assert_array_equal(
+        load("dense", "shown_probabilities"), load("dense", "test_probabilities")
+    )
+
+
+@pytest.mark.usefixtures("project")
+def test_no_more_than_a_hundred_unlabelled_images_are_kept() -> None:
+    kept, all_images = load("convolutional", "shown_images"), random_images(121, 12, 12, 3, seed=9)
+    assert len(kept) == 100
+    assert {image.tobytes() for image in kept} < {image.tobytes() for image in all_images}
+    said = say("convolutional", kept)
+    np.testing.assert_allclose(load("convolutional", "shown_probabilities"), said, atol=1e-5)
+
+
+def test_another_seed_chooses_other_images_in_their_order() -> None:
+    first, second = evaluate.choose(1000, 100, seed=0), evaluate.choose(1000, 100, seed=1)
+    assert first.tolist() == sorted(set(first.tolist()))
+    assert first.tolist() != second.tolist()
+    assert evaluate.choose(5, 100, seed=0).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_examples_are_of_two_classes() -> None:
+    labels = np.array([1] * 50 + [0] * 2, np.uint8)
+    assert {int(labels[index]) for index in evaluate.choose_examples(labels, seed=3)} == {0, 1}
+    assert len(evaluate.choose_examples(np.zeros(4, np.uint8), seed=0)) == 1
+
+
+@pytest.mark.usefixtures("project")
+def test_a_dense_networks_weights_and_their_product_are_images() -> None:
+    first, second, last = (
+        layer.kernel.numpy() for layer in saved("dense").layers if layer.count_params()
+    )
+    weights, product = load("dense", "weights"), load("dense", "class_images")
+    assert weights.shape == (5, 6, 6, 1)
+    np.testing.assert_array_equal(weights[3].ravel(), first[:, 3])
+    assert product.shape == (3, 6, 6, 1)
+    np.testing.assert_allclose(
+        product[2].ravel(), first @ second @ last[:, 2], rtol=1e-4, atol=1e-6
+    )
+    for name in ("filters", "feature_maps", "grad_cam"):
+        assert not list(Path("data/predictions/dense").glob(f"{name}.*"))
+
+
+def test_weight_matrices_that_do_not_follow_each_other_have_no_product() -> None:
+    reshape = {"Reshape": {"target_shape": [2, 3]}}
+    layers = ["Flatten", {"Dense": {"units": 6}}, reshape, {"Dense": {"units": 2}}, "Flatten"]
+    network = Network(layers=layers)
+    model = build_network(network, (3, 3, 1), 2, "network")
+    assert inspection.first_weights(model) is not None
+    assert inspection.class_images(model) is None
+
+
+def test_many_hidden_units_are_chosen_by_seed() -> None:
+    network = Network(layers=["Flatten", {"Dense": {"units": 300}}])
+    model = build_network(network, (3, 3, 1), 2, "network")
+    kept = evaluate.inspect(model, random_images(2, 3, 3, 1), seed=0)["weights"]
+    all_units = inspection.first_weights(model)
+    assert all_units is not None
+    assert len(kept) == evaluate.UNITS
+    assert {unit.tobytes() for unit in kept} < {unit.tobytes() for unit in all_units}
+
+
+@pytest.mark.usefixtures("project")
+def test_filters_and_feature_maps_are_those_of_the_convolutions() -> None:
+    model = saved("convolutional")
+    kernel, bias = model.get_layer("conv2d").get_weights()
+    np.testing.assert_array_equal(load("convolutional", "filters")[1], kernel[..., 1])
+    maps = np.load("data/predictions/convolutional/feature_maps.npz")
+    assert [(name, maps[name].shape) for name in maps] == [
+        ("conv2d", (2, 10, 10, 4)),
+        ("conv2d_1", (2, 8, 8, 3)),
+    ]
+    image = load("convolutional", "examples_images")[1] / 255
+    expected = np.maximum((image[4:7, 2:5, :, None] * kernel).sum((0, 1, 2)) + bias, 0)
+    np.testing.assert_allclose(maps["conv2d"][1, 4, 2], expected, atol=2e-3)
+    for name in ("weights", "class_images"):
+        assert not Path(f"data/predictions/convolutional/{name}.npy").exists()
+
+
+def test_large_feature_maps_are_reduced_to_64_pixels_and_64_channels() -> None:
+    network = Network(layers=[{"Conv2D": {"filters": 70, "kernel_size": 1}}, "Flatten"])
+    model = build_network(network, (128, 32, 1), 2, "network")
+    [maps] = inspection.feature_maps(model, random_images(1, 128, 32, 1)).values()
+    assert maps.shape == (1, 64, 32, 64)
+
+
+@pytest.mark.usefixtures("project")
+def test_grad_cam_after_average_pooling_weighs_the_maps_with_the_classs_own_weights() -> None:
+    # Section 3.1 of the article: for such a network it is CAM, up to the number of pixels.
+    model = saved("convolutional")
+    maps = np.load("data/predictions/convolutional/feature_maps.npz")["conv2d_1"]
+    heat, probabilities = (
+        load("convolutional", name) for name in ("grad_cam", "examples_probabilities")
+    )
+    assert heat.shape == (2, 2, 8, 8)
+    weights = model.layers[-1].kernel.numpy()
+    for example in range(2):
+        for rank, index in enumerate(np.argsort(-probabilities[example])):
+            expected = np.maximum(maps[example] @ weights[:, index], 0) / 64
+            np.testing.assert_allclose(heat[example, rank], expected, atol=1e-3)
+    assert heat.max() > 0
+    assert read_json(Path("data/predictions/convolutional/summary.json"))["grad_cam_layer"] == (
+        "conv2d_1"
+    )
+
+
+@pytest.mark.usefixtures("project")
+def test_the_table_of_layers_adds_up() -> None:
+    layers = table("convolutional", "layers")
+    assert layers["type"].tolist()[:3] == ["InputLayer", "Rescaling", "Conv2D"]
+    assert layers.set_index("name").loc["conv2d_1", "output_shape"] == "8 x 8 x 3"
+    assert layers["parameters"].sum() == saved("convolutional").count_params()
+    assert layers["inputs"].tolist()[1:] == layers["name"].tolist()[:-1]
+
+
+def test_half_precision_and_branching_networks_can_be_inspected() -> None:
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        network = Network(application={"MobileNetV2": {"alpha": 0.35}})
+        model = build_network(network, (32, 32, 3), 2, "network")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    inside = evaluate.inspect(model, random_images(2, 32, 32, 3), seed=0)
+    assert inside["weights"] is None
+    assert inside["class_images"] is None
+    assert inside["filters"].shape[1:] == (3, 3, 3)
+    assert all(np.isfinite(maps).all() for maps in inside["feature_maps"].values())
+    assert inside["grad_cam"].dtype == np.float32
+    layers = inspection.layer_table(model)
+    assert max(len(inputs.split()) for inputs in layers["inputs"]) == 2
+
+
+def test_accuracy_and_loss_are_rounded_to_four_places() -> None:
+    part = Part(np.empty((3, 0)), np.array([0, 1, 1], np.uint8))
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], np.float32)
+    assert evaluate.measure(part, probabilities) == {"accuracy": 0.6667, "loss": 0.5108}
+
+
+@pytest.mark.parametrize("model", ["dense", "convolutional"])
+def test_plot_draws_what_evaluate_wrote(project: Path, model: str) -> None:
+    plot.main(model)
+    drawn = {path.stem for path in (project / "reports/figures" / model).iterdir()}
+    common = {"curves", "predictions", "mistakes", "confusion_matrix", "per_class", "layers"}
+    common |= {"roc_and_precision_recall", "reliability"}
+    assert drawn == common | (
+        {"weights", "class_images"}
+        if model == "dense"
+        else {"filters", "grad_cam", "feature_maps_conv2d", "feature_maps_conv2d_1"}
+    )
+
+
+def test_another_process_writes_the_same_bytes(project: Path, tmp_path: Path) -> None:
+    for name in ("params.yaml", "data/splits", "data/models"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(project / name)
+    subprocess.run(
+        [sys.executable, "-m", "stages.evaluate", "convolutional"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(TOP)},
+        check=True,
+    )
+    folder = Path("data/predictions/convolutional")
+    names = sorted(path.name for path in (project / folder).iterdir())
+    assert names == sorted(path.name for path in (tmp_path / folder).iterdir())
+    for path in [*(folder / name for name in names), Path("reports/metrics/convolutional.json")]:
+        assert (tmp_path / path).read_bytes() == (project / path).read_bytes(), path

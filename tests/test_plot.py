@@ -1,0 +1,411 @@
+"""What `plot` draws, from results written by hand: no network and no TensorFlow."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from stages import plot
+from stages.lib import figures
+from stages.lib.command import UserError
+from stages.lib.files import write_json
+
+TOP = Path(__file__).parents[1]
+PARAMS = """
+models:
+  pets: {{dataset: cats_dogs}}
+evaluation: {{}}
+plots: {{text_size: {text_size}, dpi: {dpi}, feature_maps: {feature_maps}}}
+"""
+DPI = 50
+FIGURES = (*plot.FIGURES, "feature_maps_conv")
+
+
+def random(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).random(shape, np.float32)
+
+
+def random_images(count: int) -> np.ndarray:
+    return (random(count, 12, 12, 3) * 255).astype(np.uint8)
+
+
+def make_results(classes: int = 2) -> plot.Results:
+    """Returns results that have something for every figure."""
+    names = ["cat", "dog"] if classes == 2 else [f"class {index}" for index in range(classes)]
+    indexes = np.arange(classes)
+    probabilities = np.random.default_rng(1).dirichlet(np.full(classes, 0.5), 6 * classes)
+    labels = np.resize(indexes, 6 * classes)
+    counts = np.full((classes, classes), 2) + 10 * np.eye(classes, dtype=int)
+    per_class = {"class": names, "images": 6, "precision": indexes / classes, "recall": 0.5}
+    per_class |= {"f1": indexes / classes, "roc_auc": 0.9 - indexes / 100}
+    per_class |= {"average_precision": 0.8 - indexes / 100}
+    edges = np.linspace(0, 1, 11)
+    calibration = {"from": edges[:-1], "to": edges[1:], "images": 3}
+    calibration |= {"confidence": edges[1:] - 0.05, "accuracy": [np.nan, *edges[2:]]}
+    layers = {
+        "name": ["images", "conv", "classes"],
+        "type": ["InputLayer", "Conv2D", "Dense"],
+        "output_shape": ["12 x 12 x 3", "10 x 10 x 4", str(classes)],
+        "parameters": [0, 1000, 20],
+        "inputs": ["", "images", "conv"],
+    }
+    history = {"epoch": [1, 2, 3], "accuracy": [0.5, 0.6, 0.7], "loss": [0.7, 0.6, 0.5]}
+    history |= {"val_accuracy": [0.5, 0.55, 0.6], "val_loss": [0.8, 0.7, 0.6]}
+    published = pd.DataFrame(
+        {"model": "pets", "unit": "epoch", "at": [1, 2], "metric": "accuracy", "value": [0.4, 0.9]}
+    )
+    files = {
+        "test_labels": labels,
+        "test_probabilities": probabilities,
+        "confusion_matrix": pd.DataFrame(counts, pd.Index(names), names).reset_index(),
+        "per_class": pd.DataFrame(per_class),
+        "calibration": pd.DataFrame(calibration),
+        "mistakes_images": random_images(3),
+        "mistakes_labels": np.array([0, 1, 0]),
+        "mistakes_probabilities": np.eye(classes)[[1, 0, 1]] * 0.75 + 0.125,
+        "shown_images": random_images(12),
+        "shown_probabilities": np.eye(classes)[[0, 1] * 6] * 0.86 + 0.07,
+        "layers": pd.DataFrame(layers),
+        "weights": random(20, 12, 12, 1) - 0.5,
+        "class_images": random(classes, 12, 12, 1) - 0.5,
+        "filters": random(4, 3, 3, 3) - 0.5,
+        "feature_maps": {"conv": random(2, 10, 10, 4)},
+        "examples_images": random_images(2),
+        "examples_labels": np.array([1, 0]),
+        "examples_probabilities": np.eye(classes)[[1, 0]] * 0.8 + 0.1,
+        "grad_cam": random(2, 2, 4, 4),
+    }
+    summary = {"classes": names, "expected_calibration_error": 0.0321, "shown": "unlabelled"}
+    summary |= {"grad_cam_layer": "conv"}
+    return plot.Results("pets", pd.DataFrame(history), published, summary, files)
+
+
+def write_results(results: plot.Results, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    write_json(folder / "summary.json", results.summary)
+    for name, value in results.files.items():
+        if isinstance(value, pd.DataFrame):
+            value.to_csv(folder / f"{name}.csv", index=False)
+        elif isinstance(value, dict):
+            np.savez(folder / f"{name}.npz", **value)
+        else:
+            np.save(folder / f"{name}.npy", value)
+
+
+def write_params(top: Path, text_size: float = 9, dpi: int = DPI, feature_maps: str = "{}") -> None:
+    text = PARAMS.format(text_size=text_size, dpi=dpi, feature_maps=feature_maps)
+    (top / "params.yaml").write_text(text)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    results = make_results()
+    write_results(results, tmp_path / "data/predictions/pets")
+    (tmp_path / "data/history").mkdir()
+    results.history.to_csv(tmp_path / "data/history/pets.csv", index=False)
+    write_params(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def style() -> Iterator[None]:
+    with figures.style(text_size=9, dpi=DPI):
+        yield
+
+
+def draw(name: str, results: plot.Results) -> Figure:
+    if name == "feature_maps_conv":
+        return plot.draw_feature_maps(results, "conv")
+    figure = plot.FIGURES[name][0](results)
+    assert figure is not None
+    return figure
+
+
+def png(figure: Figure, folder: Path) -> bytes:
+    path = folder / "figure.png"
+    figures.save(figure, path)
+    return path.read_bytes()
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+def legend(axes: Axes) -> list[str]:
+    drawn = axes.get_legend()
+    assert drawn is not None
+    return [text.get_text() for text in drawn.get_texts()]
+
+
+def test_tensorflow_is_not_imported() -> None:
+    code = (
+        "import sys, stages.plot; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(TOP)}, check=True
+    )
+
+
+def test_every_figure_is_a_png_of_the_expected_size_and_not_too_large(project: Path) -> None:
+    plot.main("pets")
+    drawn = sorted((project / "reports/figures/pets").iterdir())
+    assert [path.name for path in drawn] == sorted(f"{name}.png" for name in FIGURES)
+    heights = {"curves": 3.2, "reliability": 5, "grad_cam": 4.8, "feature_maps_conv": 2.1}
+    for path in drawn:
+        with Image.open(path) as image:
+            assert image.format == "PNG"
+            assert image.width == int(figures.WIDTH * DPI), path
+            assert image.height == round(heights.get(path.stem, image.height / DPI) * DPI), path
+            assert len(image.getcolors(1 << 24) or ()) > 10, path
+            assert not image.info, path  # no date, no program, no place
+        assert path.stat().st_size < figures.LARGEST
+
+
+def test_two_runs_give_the_same_bytes_whatever_the_users_own_style(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plot.main("pets")
+    first = {path.name: path.read_bytes() for path in (project / "reports/figures/pets").iterdir()}
+    monkeypatch.setitem(mpl.rcParams, "lines.linewidth", 9)
+    monkeypatch.setitem(mpl.rcParams, "axes.facecolor", "red")
+    plot.main("pets")
+    for name, content in first.items():
+        assert (project / "reports/figures/pets" / name).read_bytes() == content, name
+
+
+@pytest.mark.parametrize("change", [{"text_size": 12}, {"dpi": 60}])
+def test_a_change_of_style_changes_every_figure(project: Path, change: dict[str, Any]) -> None:
+    plot.main("pets")
+    before = {path.name: path.read_bytes() for path in (project / "reports/figures/pets").iterdir()}
+    write_params(project, **change)
+    plot.main("pets")
+    for name, content in before.items():
+        assert (project / "reports/figures/pets" / name).read_bytes() != content, name
+
+
+def less(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    return table.assign(**{column: table[column] * 0.9})
+
+
+CHANGES: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "predictions": ("shown_images", np.flip),
+    "mistakes": ("mistakes_labels", lambda labels: 1 - labels),
+    "confusion_matrix": ("confusion_matrix", lambda table: table.assign(cat=[9, 3])),
+    "per_class": ("per_class", lambda table: less(table, "recall")),
+    "roc_and_precision_recall": ("test_probabilities", lambda rows: np.roll(rows, 1, axis=0)),
+    "reliability": ("calibration", lambda table: less(table, "accuracy")),
+    "layers": ("layers", lambda table: table.assign(parameters=[0, 500, 20])),
+    "weights": ("weights", np.negative),
+    "class_images": ("class_images", np.negative),
+    "filters": ("filters", np.negative),
+    "grad_cam": ("grad_cam", np.flip),
+    "feature_maps_conv": ("feature_maps", lambda maps: {"conv": np.flip(maps["conv"])}),
+}
+
+
+@pytest.mark.usefixtures("style")
+@pytest.mark.parametrize("name", [name for name in FIGURES if name != "curves"])
+def test_a_figure_changes_with_what_it_shows(name: str, tmp_path: Path) -> None:
+    results = make_results()
+    file, change = CHANGES[name]
+    changed = replace(results, files=results.files | {file: change(results.files[file])})
+    assert png(draw(name, results), tmp_path) != png(draw(name, changed), tmp_path)
+
+
+@pytest.mark.usefixtures("style")
+def test_curves_are_the_history_with_the_published_ones_thin_behind() -> None:
+    results = make_results()
+    accuracy, loss = draw("curves", results).axes
+    ours, validation, published = accuracy.lines
+    assert np.asarray(ours.get_ydata()).tolist() == results.history["accuracy"].tolist()
+    assert np.asarray(validation.get_ydata()).tolist() == results.history["val_accuracy"].tolist()
+    assert np.asarray(published.get_xdata()).tolist() == [1, 2]
+    assert np.asarray(published.get_ydata()).tolist() == [0.4, 0.9]
+    assert published.get_linewidth() < ours.get_linewidth()
+    assert published.get_zorder() < ours.get_zorder()
+    assert (accuracy.get_xlabel(), loss.get_ylabel()) == ("epoch", "loss (nats)")
+    assert len(loss.lines) == 2
+    assert loss.get_yscale() == "linear"
+
+
+@pytest.mark.usefixtures("style")
+def test_published_curves_by_epoch_are_not_drawn_over_steps() -> None:
+    results = make_results()
+    by_step = replace(results, history=results.history.rename(columns={"epoch": "step"}))
+    accuracy, _ = draw("curves", by_step).axes
+    assert len(accuracy.lines) == 2
+    assert accuracy.get_xlabel() == "step"
+
+
+@pytest.mark.usefixtures("style")
+def test_a_loss_that_falls_by_orders_of_magnitude_has_a_logarithmic_axis() -> None:
+    results = make_results()
+    steep = replace(results, history=results.history.assign(loss=[9000, 90, 0.9]))
+    assert draw("curves", steep).axes[1].get_yscale() == "log"
+
+
+def test_the_published_curves_are_a_complete_table() -> None:
+    published = pd.read_csv(plot.PUBLISHED)
+    assert list(published) == ["model", "unit", "at", "metric", "value"]
+    assert set(published["unit"]) == {"epoch", "step"}
+    assert published["value"].notna().all()
+
+
+@pytest.mark.usefixtures("style")
+def test_the_confusion_matrix_shows_counts_and_shares_of_the_true_class() -> None:
+    shown = texts(draw("confusion_matrix", make_results()))
+    assert shown == ["12\n86%", "2\n14%", "2\n14%", "12\n86%"]
+
+
+@pytest.mark.usefixtures("style")
+def test_predictions_are_titled_with_class_and_confidence() -> None:
+    results = make_results()
+    results.files["shown_probabilities"][0] = [0.55, 0.45]
+    axes = draw("predictions", results).axes[0]
+    assert [text.get_text() for text in axes.texts][:2] == ["cat, 0.55", "dog, 0.93"]
+    unsure, sure, also_sure = (text.get_color() for text in axes.texts[:3])
+    assert not np.array_equal(unsure, sure)
+    assert np.array_equal(sure, also_sure)
+
+
+@pytest.mark.usefixtures("style")
+def test_mistakes_say_what_is_true_and_what_was_said() -> None:
+    shown = texts(draw("mistakes", make_results()))
+    assert shown == ["is cat\nsaid dog, 0.88", "is dog\nsaid cat, 0.88", "is cat\nsaid dog, 0.88"]
+
+
+@pytest.mark.usefixtures("style")
+def test_the_curves_of_each_class_carry_their_areas() -> None:
+    roc, precision_recall = draw("roc_and_precision_recall", make_results()).axes
+    assert legend(roc) == ["dog: 0.890", "cat: 0.900", "mean of 2 classes: 0.895"]
+    assert legend(precision_recall)[0] == "dog: 0.790"
+
+
+@pytest.mark.usefixtures("style")
+def test_test_images_of_one_class_have_no_curves() -> None:
+    results = make_results()
+    table = results.files["per_class"].assign(roc_auc=np.nan, average_precision=np.nan)
+    one_class = replace(results, files=results.files | {"per_class": table})
+    assert "roc_and_precision_recall" not in dict(plot.draw(one_class, []))
+
+
+@pytest.mark.usefixtures("style")
+def test_grad_cam_says_where_nothing_speaks_for_a_class() -> None:
+    results = make_results()
+    results.files["grad_cam"][0, 1] = 0
+    titles = [axes.get_title() for axes in draw("grad_cam", results).axes]
+    assert titles[:3] == ["is dog", "for dog, 0.90", "for cat, 0.10: nothing"]
+
+
+@pytest.mark.usefixtures("style")
+def test_the_reliability_diagram_names_the_calibration_error() -> None:
+    figure = draw("reliability", make_results())
+    assert "expected calibration error 0.032" in figure.get_suptitle()
+    accuracy = np.asarray(figure.axes[0].lines[1].get_ydata())
+    np.testing.assert_allclose(accuracy, [np.nan, *np.linspace(0, 1, 11)[2:]])
+
+
+@pytest.mark.usefixtures("style")
+def test_many_classes_stay_readable() -> None:
+    results = make_results(classes=40)
+    assert texts(draw("confusion_matrix", results)) == []
+    roc = draw("roc_and_precision_recall", results).axes[0]
+    assert legend(roc) == [
+        *(f"class {index}: {0.9 - index / 100:.3f}" for index in (39, 38, 37)),
+        "mean of 40 classes: 0.705",
+    ]
+    labels = [label.get_text() for label in draw("per_class", results).axes[0].get_yticklabels()]
+    assert len(labels) == plot.MOST_CLASSES
+    assert labels[-1] == "class 0 (6 images)"
+
+
+@pytest.mark.usefixtures("style")
+def test_layers_are_listed_with_shapes_and_parameters_if_they_are_few() -> None:
+    results = make_results()
+    shown = texts(draw("layers", results))
+    assert {"conv", "Conv2D", "10 x 10 x 4", " 1,000"} <= set(shown)
+    layers = pd.concat([results.files["layers"]] * 11)
+    deep = replace(results, files=results.files | {"layers": layers})
+    assert "layers" not in dict(plot.draw(deep, []))
+
+
+@pytest.mark.usefixtures("style")
+def test_figures_without_their_input_are_not_drawn() -> None:
+    results = make_results()
+    for name in ("weights", "class_images", "filters", "grad_cam", "feature_maps"):
+        del results.files[name]
+    results.files["mistakes_images"] = random_images(0)
+    drawn = set(dict(plot.draw(results, [])))
+    absent = {"weights", "class_images", "filters", "grad_cam", "feature_maps_conv", "mistakes"}
+    assert drawn == set(FIGURES) - absent
+
+
+def test_feature_maps_are_by_default_the_last_of_each_of_the_three_finest_resolutions() -> None:
+    sizes = {"block1_conv1": 50, "block1_conv2": 50, "block2_conv2": 25}
+    sizes |= {"block3_conv2": 12, "block3_conv3": 12, "block4_conv3": 6}
+    maps = {name: np.zeros((2, size, size, 1)) for name, size in sizes.items()}
+    assert plot.finest(maps) == ["block1_conv2", "block2_conv2", "block3_conv3"]
+
+
+def test_feature_maps_are_of_the_layers_named_in_the_params(project: Path) -> None:
+    maps: Any = {name: random(2, 5, 5, 4) for name in ("first", "second", "third")}
+    np.savez(project / "data/predictions/pets/feature_maps.npz", **maps)
+    write_params(project, feature_maps="{pets: [third, first]}")
+    plot.main("pets")
+    drawn = sorted(path.stem for path in project.glob("reports/figures/pets/feature_maps_*"))
+    assert drawn == ["feature_maps_first", "feature_maps_third"]
+
+
+@pytest.mark.parametrize(
+    ("feature_maps", "message"),
+    [
+        ("{pets: [convv]}", "plots.feature_maps.pets: .* did you mean 'conv'"),
+        ("{pest: [conv]}", "plots.feature_maps.pest: unknown key; did you mean 'pets'"),
+    ],
+)
+def test_an_unknown_layer_or_model_is_named_with_the_nearest_known(
+    project: Path, feature_maps: str, message: str
+) -> None:
+    write_params(project, feature_maps=feature_maps)
+    with pytest.raises(UserError, match=message):
+        plot.main("pets")
+    assert not (project / "reports/figures/pets").exists()
+
+
+@pytest.mark.usefixtures("style")
+def test_a_figure_that_would_be_too_large_gets_fewer_colours(tmp_path: Path) -> None:
+    figure = figures.new_figure("noise", 6)
+    figure.set_dpi(120)
+    figure.subplots().imshow(random(600, 600, 3).round(1))
+    figures.save(figure, tmp_path / "noise.png")
+    assert 100_000 < (tmp_path / "noise.png").stat().st_size <= figures.LARGEST
+
+
+def test_a_montage_lays_images_out_row_by_row() -> None:
+    images = np.arange(3, dtype=np.float32).reshape(3, 1, 1) * np.ones((1, 2, 2))
+    sheet = figures.montage(images, columns=2)
+    assert sheet.shape == (5, 5)
+    assert [sheet[0, 0], sheet[0, 3], sheet[3, 0]] == [0, 1, 2]
+    assert np.isnan(sheet[2]).all()
+    assert np.isnan(sheet[3:, 2:]).all()
+
+
+def test_grey_images_between_which_is_white_are_laid_out_in_colour() -> None:
+    images = figures.in_colour(np.full((2, 2, 2, 1), 7, np.uint8))
+    sheet = figures.montage(images, columns=2, gap=1, room=1)
+    assert sheet.shape == (3, 5, 3)
+    assert (sheet[1:, :2] == 7).all()
+    assert (sheet[0] == 255).all()
+    assert (sheet[:, 2] == 255).all()
