@@ -129,6 +129,11 @@ def test_what_keras_cannot_build_is_named_by_its_full_path(
     assert message(network).startswith(expected)
 
 
+def test_the_momentum_of_all_batch_normalisations_can_be_set() -> None:
+    network = {"layers": ["BatchNormalization", "Flatten"], "batch_norm_momentum": 0.5}
+    assert build(network).layers[1].momentum == 0.5
+
+
 def test_an_application_that_wants_larger_images_says_so() -> None:
     assert message({"application": "InceptionV3"}, PHOTOGRAPH).startswith(
         ".application.InceptionV3: Keras does not accept this: "

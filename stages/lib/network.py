@@ -34,11 +34,15 @@ class Network(Section):
     """A network: layers in their order, then an application if one is named.
 
     `output` are further arguments of the output layer, which the builder adds.
+    `batch_norm_momentum` replaces that of all batch normalisations, which an application does not
+    take as an argument: Keras's 0.99 needs hundreds of steps before the moving averages, and with
+    them the validation figures, can be relied on.
     """
 
     layers: list[Spec] = Field(default_factory=list)
     application: Spec = None
     output: dict[str, Any] = Field(default_factory=dict)
+    batch_norm_momentum: float | None = Field(None, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _has_something(self) -> "Network":
@@ -79,7 +83,12 @@ def build_network(
             "expected one dimension: end with Flatten or GlobalAveragePooling2D"
         )
     layer = build({"Dense": network.output | output}, keras.layers, keras.layers.Layer, key)
-    return keras.Model(inputs, layer(features))
+    model = keras.Model(inputs, layer(features))
+    if network.batch_norm_momentum is not None:
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = network.batch_norm_momentum
+    return model
 
 
 def build_optimizer(spec: Spec, steps: int, key: str) -> keras.optimizers.Optimizer:
