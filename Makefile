@@ -1,4 +1,5 @@
 # make reproduce: the whole pipeline on the bundled sample.  make test: style, types and all tests.
+# make verify: runs the last commit afresh elsewhere and compares every output.
 # Each sets up what it needs first; PYTHON names the interpreter to use (3.11 to 3.13).
 
 PYTHON ?= python3
@@ -6,7 +7,7 @@ VENV := $(CURDIR)/.venv
 export PATH := $(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test requirements
+.PHONY: help reproduce test verify requirements
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -15,12 +16,15 @@ reproduce: $(VENV)/installed
 	dvc repro
 	@echo "The report: $(CURDIR)/reports/index.html"
 
+verify: $(VENV)/installed
+	python -m stages.verify
+
 test: $(VENV)/installed-dev
 	ruff check .
 	ruff format --check .
 	codespell
 	mypy
-	pytest
+	pytest --numprocesses auto --dist loadfile
 
 # requirements*.txt are compiled from requirements*.in, for all three versions of Python at once.
 requirements: $(VENV)/installed

@@ -44,7 +44,7 @@ class Options(Section):
 
     text_size: PositiveFloat
     dpi: int = Field(ge=50, le=400)
-    feature_maps: dict[str, list[str]]
+    feature_maps: dict[str, list[str]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)

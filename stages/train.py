@@ -47,6 +47,7 @@ class Options(Section):
     """`models.M.training`: the recipe, its length given either as `epochs` or as `steps`.
 
     `every` goes with `steps`: the history has a row after the first step and every so many more.
+    `seed` replaces the common one for this model alone.
     """
 
     optimizer: Spec
@@ -54,6 +55,7 @@ class Options(Section):
     epochs: PositiveInt | None = None
     steps: PositiveInt | None = None
     every: PositiveInt | None = None
+    seed: int | None = Field(None, ge=0)
 
     @model_validator(mode="after")
     def _has_one_length(self) -> "Options":
@@ -188,7 +190,8 @@ def main(model: str) -> None:
     network = params.read(f"{key}.network", Network)
     options = params.read(f"{key}.training", Options)
     folder = Path("data/splits") / params.read(f"{key}.dataset", str)
-    runtime = set_up(common.device, common.threads, common.precision, common.seed)
+    seed = common.seed if options.seed is None else options.seed
+    runtime = set_up(common.device, common.threads, common.precision, seed)
     summary = read_summary(folder)
     part, valid = read_part(folder, "train"), read_part(folder, "valid")
     with runtime.strategy.scope():
@@ -204,7 +207,7 @@ def main(model: str) -> None:
     )
     with checkpoint.locked():
         started = time.perf_counter()
-        history = train(built, part, valid, options, common.seed, checkpoint)
+        history = train(built, part, valid, options, seed, checkpoint)
         seconds = time.perf_counter() - started
         outputs = (
             Path("data/models") / f"{model}.keras",

@@ -1,7 +1,10 @@
 """How a stage runs as a command: arguments in, exit status out, errors for people."""
 
 import errno
+import os
 import sys
+import threading
+import time
 from collections.abc import Callable
 
 
@@ -13,7 +16,10 @@ def run(main: Callable[..., None]) -> None:
     """Calls `main` with the command's arguments and ends the process.
 
     A `UserError`, a full disk and Ctrl-C become one line on standard error without a traceback.
+    A stage whose `dvc` was killed ends too, so that the next one does not meet it at work.
     """
+    if "DVC_STAGE" in os.environ:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         main(*sys.argv[1:])
     except UserError as error:
@@ -28,4 +34,12 @@ def run(main: Callable[..., None]) -> None:
             "nothing was kept of it: free some space (`dvc gc -w` drops unused results) and rerun"
         )
     except KeyboardInterrupt:
-        sys.exit("interrupted: nothing was kept of this stage; `dvc repro` runs it again")
+        sys.exit("interrupted: no output was changed; `dvc repro` runs this stage again")
+
+
+def _end_with_parent() -> None:
+    # A parent that was already gone at the start has left this process to init.
+    parent = os.getppid()
+    while parent != 1 and os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)

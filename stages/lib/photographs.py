@@ -1,15 +1,15 @@
-"""Photographs in zip archives: finding, naming and decoding them without unpacking anything."""
+"""Photographs: finding and naming those in zip archives without unpacking anything; decoding."""
 
 import re
 import zipfile
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -24,12 +24,16 @@ Interpolation = Literal[
 ]
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
-# How files of these kinds begin: JPEG and PNG.
-MAGIC = (b"\xff\xd8\xff", b"\x89PNG")
+# How files of these kinds begin: those that may be transparent, PNG and WebP; JPEG and BMP.
+TRANSPARENT = (b"\x89PNG", b"RIFF")
+MAGIC = (*TRANSPARENT, b"\xff\xd8\xff", b"BM")
 # Kaggle's names carry the class: cat.0.jpg, dog.12499.jpg.
 KAGGLE_NAME = re.compile(r"([^.]+)\.\d+\.\w+")
 # So many photographs are read ahead: enough for any number of workers, little for the memory.
 READ_AHEAD = 64
+
+T = TypeVar("T")
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
@@ -91,11 +95,11 @@ def open_zip(path: Path) -> zipfile.ZipFile:
         ) from None
 
 
-def is_photograph(name: str) -> bool:
+def is_photograph(name: str, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
     """Tells whether a name is a photograph's; hidden files and macOS's additions are not."""
     path = PurePosixPath(name)
     hidden = path.name.startswith(".") or "__MACOSX" in path.parts
-    return path.suffix.lower() in SUFFIXES and not name.endswith("/") and not hidden
+    return path.suffix.lower() in suffixes and not name.endswith("/") and not hidden
 
 
 def natural(name: str) -> list[Any]:
@@ -134,22 +138,45 @@ def read(
     Yields:
         Each photograph with its image, uint8 [size, size, 3] RGB, or the reason why there is none.
     """
-    reading: deque[tuple[Photograph, Future[Image | str]]] = deque()
     with ExitStack() as stack:
-        stack.enter_context(quiet_opencv())
-        pool = stack.enter_context(ThreadPoolExecutor(workers))
         archives: dict[Path, zipfile.ZipFile] = {}
-        for photograph in photographs:
-            path = photograph.archive
-            if path not in archives:
-                archives[path] = stack.enter_context(open_zip(path))
-            content = read_entry(archives[path], photograph.entry)
-            reading.append((photograph, pool.submit(decode, content, size, interpolation)))
-            if len(reading) == READ_AHEAD:
-                first, image = reading.popleft()
+
+        def contents() -> Iterator[tuple[Photograph, bytes | None]]:
+            for photograph in photographs:
+                path = photograph.archive
+                if path not in archives:
+                    archives[path] = stack.enter_context(open_zip(path))
+                yield photograph, read_entry(archives[path], photograph.entry)
+
+        yield from decode_ahead(
+            contents(), lambda content: decode(content, size, interpolation), workers
+        )
+
+
+def decode_ahead(
+    contents: Iterable[tuple[T, Content]],
+    decode: Callable[[Content], Image | str],
+    workers: int | None = None,
+) -> Iterator[tuple[T, Image | str]]:
+    """Decodes files' contents in the order given, many at a time but few of them in memory.
+
+    Args:
+        contents: Each file's name, or what stands for it, and its content; read in this thread.
+        decode: Makes an image of a content, or says why there is none.
+        workers: Number of threads; by default what `ThreadPoolExecutor` takes for this machine.
+
+    Yields:
+        Each file's name and what `decode` returns.
+    """
+    decoding: deque[tuple[T, Future[Image | str]]] = deque()
+    with quiet_opencv(), ThreadPoolExecutor(workers) as pool:
+        for name, content in contents:
+            decoding.append((name, pool.submit(decode, content)))
+            if len(decoding) == READ_AHEAD:
+                first, image = decoding.popleft()
                 yield first, image.result()
-        for photograph, image in reading:
-            yield photograph, image.result()
+        for name, image in decoding:
+            yield name, image.result()
 
 
 @contextmanager
@@ -175,31 +202,60 @@ def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes | None
 
 
 def decode(content: bytes | None, size: int, interpolation: Interpolation) -> Image | str:
-    """Decodes a photograph in full, turned as its EXIF data say, and resizes it.
+    """Decodes a photograph and resizes it: see `open_image` and `resize`."""
+    image = open_image(content)
+    return image if isinstance(image, str) else resize(image, size, size, interpolation)
+
+
+def open_image(content: bytes | None) -> Image | str:
+    """Decodes a photograph in full, turned as its EXIF data say, on white where it is transparent.
 
     OpenCV refuses a file that is cut off. A wrong byte within a JPEG's picture data is found by
     nobody: the decoder mends it as well as it can and the photograph is kept.
 
     Args:
         content: The file's bytes; None where the archive does not give them.
-        size: Width and height of the result in pixels; the proportions are not kept.
-        interpolation: OpenCV's name for the way of resizing.
 
     Returns:
-        uint8 [size, size, 3] RGB; or the reason why there is no image.
+        uint8 [height, width, 3] RGB; or the reason why there is no image.
     """
     if content is None:
         return "damaged in its archive"
     if not content:
         return "empty"
+    data = np.frombuffer(content, np.uint8)
     try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
+        if image is not None and content.startswith(TRANSPARENT):
+            image = _on_white(image, cv2.imdecode(data, cv2.IMREAD_UNCHANGED))
     except cv2.error:  # such as more pixels than OpenCV allows
         image = None
     if image is None:
         return "does not decode" if content.startswith(MAGIC) else "not an image"
+    return np.asarray(image, np.uint8)
+
+
+def _on_white(image: NDArray[Any], stored: NDArray[Any] | None) -> NDArray[Any]:
+    """Returns `image` on a white ground, by the transparency that the file has `stored` if any."""
+    if stored is None or stored.ndim != 3 or stored.shape[2] != 4:
+        return image
+    opacity = stored[..., 3:].astype(np.float32) / np.iinfo(stored.dtype).max
+    if opacity.shape[:2] != image.shape[:2]:  # on its side: OpenCV turns all but what is `stored`
+        return image
+    return np.rint(255 - opacity * (255 - image.astype(np.float32))).astype(np.uint8)
+
+
+def resize(image: Image, height: int, width: int, interpolation: Interpolation) -> Image:
+    """Resizes an image; the proportions are not kept.
+
+    Args:
+        image: uint8 [any height, any width, ...].
+        height: Of the result, in pixels.
+        width: Of the result, in pixels.
+        interpolation: OpenCV's name for the way of resizing.
+    """
     flag = getattr(cv2, f"INTER_{interpolation.upper()}")
-    return np.asarray(cv2.resize(image, (size, size), interpolation=flag), np.uint8)
+    return np.asarray(cv2.resize(image, (width, height), interpolation=flag), np.uint8)
 
 
 def write_rows(path: Path, rows: Iterable[Image], row_shape: tuple[int, ...]) -> None:

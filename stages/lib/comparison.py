@@ -1,0 +1,59 @@
+"""What the accuracies of two models on the same test images say, and what may be chance."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import binomtest
+
+CONFIDENCE = 0.95
+SIGNIFICANT = 1 - CONFIDENCE
+
+
+class Interval(NamedTuple):
+    """Between which values an accuracy lies with 95% confidence."""
+
+    low: float
+    high: float
+
+
+class Comparison(NamedTuple):
+    """McNemar's exact test of two models.
+
+    Attributes:
+        only_first: Images that only the first model gets right.
+        only_second: Images that only the second model gets right.
+        p: How likely a difference at least as large would be if both were equally good.
+    """
+
+    only_first: int
+    only_second: int
+    p: float
+
+    @property
+    def significant(self) -> bool:
+        """Whether the difference is more than chance easily explains."""
+        return self.p < SIGNIFICANT
+
+
+def wilson_interval(right: int, count: int) -> Interval:
+    """Returns Wilson's score interval of the share `right` of `count` images.
+
+    Unlike the one from the normal distribution, it stays between 0 and 1 and holds for few images
+    and for accuracies near 1: https://doi.org/10.1080/01621459.1927.10502953
+    """
+    found = binomtest(right, count).proportion_ci(CONFIDENCE, method="wilson")
+    return Interval(float(found.low), float(found.high))
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> Comparison:
+    """Compares two models by the images on which they differ.
+
+    Args:
+        first: Which images the first model gets right, bool [n].
+        second: Which of the same images the second model gets right, bool [n].
+    """
+    only_first = int(np.count_nonzero(first & ~second))
+    only_second = int(np.count_nonzero(second & ~first))
+    differ = only_first + only_second
+    p = binomtest(only_first, differ).pvalue if differ else 1.0
+    return Comparison(only_first, only_second, float(p))

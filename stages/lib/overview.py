@@ -1,0 +1,251 @@
+"""The figures of the report: all models side by side, and what the datasets look like."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+from stages.lib import figures
+from stages.lib.comparison import Interval
+from stages.lib.figures import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, new_figure
+from stages.lib.splits import Part
+
+# Beyond these numbers of classes a figure would be too long to look at.
+MOST_NAMED = 30
+MOST_SHEETS = 20
+
+PARTS = (("train", "training", BLUE), ("valid", "validation", ORANGE), ("test", "test", GREEN))
+
+
+class Point(NamedTuple):
+    """One model in an overview.
+
+    Attributes:
+        model: Its name.
+        accuracy: On the test images.
+        interval: Where it lies with 95% confidence.
+        published: The published accuracy on test images, where the two may be compared.
+        costs: What the model costs, by the name that is written on the axis.
+    """
+
+    model: str
+    accuracy: float
+    interval: Interval
+    published: float | None
+    costs: dict[str, float]
+
+
+class Drawn(NamedTuple):
+    """A figure, what is on it for those who don't see it, and its caption."""
+
+    figure: Figure
+    alt: str
+    caption: str
+
+
+def draw(
+    points: dict[str, list[Point]],
+    datasets: dict[str, dict[str, Any]],
+    training: dict[str, Part],
+    per_class: int,
+    seed: int,
+) -> dict[str, Drawn]:
+    """Draws all models side by side, and what the datasets look like.
+
+    Args:
+        points: The models of each dataset, by its name; all with the same kinds of cost.
+        datasets: What `split` says of each dataset.
+        training: The training images of each dataset.
+        per_class: How many examples of each class to show.
+        seed: Of the choice of examples.
+
+    Returns:
+        The figures by the names of their files.
+    """
+    kinds = " and ".join(next(iter(points.values()))[0].costs)
+    drawn = {
+        "accuracy": Drawn(
+            draw_accuracy(points),
+            "Test accuracy of every model as a dot on a line that spans its 95% interval, a panel "
+            "for each dataset; the table of accuracy has the same in numbers.",
+            "Each line spans the accuracies that the number of test images leaves likely. The test "
+            "in the summary, image by image, tells two models apart more sharply.",
+        ),
+        "costs": Drawn(
+            draw_costs(points),
+            f"Test accuracy of every model against {kinds} on a logarithmic axis, a row for each "
+            "dataset; the table of accuracy has the same in numbers.",
+            "Further to the left costs less, further up is right more often.",
+        ),
+    }
+    for name, dataset in datasets.items():
+        classes, part = dataset["classes"], training[name]
+        drawn[f"classes_{name}"] = Drawn(
+            draw_class_counts(name, dataset["images"]),
+            f"Bars of the numbers of images of each of the {len(classes)} classes of {name}, in "
+            "three colours for training, validation and test.",
+            "How many images of each class there are to learn from and to test with.",
+        )
+        chosen = choose_examples(part.labels, per_class, seed)
+        labels = part.labels[chosen]
+        shown = [classes[label] for label in np.unique(labels)]
+        drawn[f"examples_{name}"] = Drawn(
+            draw_examples(name, part.images[chosen], labels, classes, per_class),
+            f"{len(chosen)} training images of {name}, by class: {', '.join(shown)}.",
+            "Training images, chosen by the seed of the report.",
+        )
+    return drawn
+
+
+def draw_accuracy(datasets: dict[str, list[Point]]) -> Figure:
+    """Draws the accuracy of every model with its interval, a panel a dataset.
+
+    Args:
+        datasets: The models of each dataset, by its name.
+    """
+    counts = [len(points) for points in datasets.values()]
+    height = 1.1 + sum(0.6 + 0.26 * count for count in counts)
+    figure = new_figure("Test accuracy and its 95% interval", height)
+    panels = figure.subplots(
+        len(counts), 1, squeeze=False, height_ratios=[count + 0.6 for count in counts]
+    )
+    published = None
+    for axes, (name, points) in zip(panels.flat, datasets.items(), strict=True):
+        rows = np.arange(len(points))
+        _draw_intervals(axes, points, rows, "x")
+        known = [(point.published, row) for row, point in enumerate(points) if point.published]
+        if known:
+            look = {"mfc": "white", "mec": ORANGE, "mew": 1.5, "ls": ""}
+            published = axes.plot(*zip(*known, strict=True), "D", **look)[0]
+        axes.set_yticks(rows, [point.model for point in points])
+        axes.set_ylim(len(points) - 0.4, -0.6)
+        axes.xaxis.set_major_formatter(_percent(axes.get_xlim()))
+        axes.xaxis.get_major_locator().set_params(nbins=7)
+        axes.set_title(name)
+    panels[-1, 0].set_xlabel("test accuracy")
+    if published:
+        figure.legend([published], ["published"], loc="outside lower center")
+    return figure
+
+
+def draw_costs(datasets: dict[str, list[Point]]) -> Figure:
+    """Draws accuracy against what a model costs: a row a dataset, a column a kind of cost.
+
+    Args:
+        datasets: The models of each dataset, by its name; each with the same kinds of cost.
+    """
+    kinds = list(next(iter(datasets.values()))[0].costs)
+    height = 0.7 + sum(max(2.1, 0.9 + 0.2 * len(points)) for points in datasets.values())
+    figure = new_figure("Test accuracy against what a model costs", height)
+    ratios = [*[2.2] * len(kinds), 1.5]
+    panels = figure.subplots(len(datasets), len(ratios), squeeze=False, width_ratios=ratios)
+    for row, (name, points) in zip(panels, datasets.items(), strict=True):
+        for axes, kind in zip(row, kinds, strict=False):
+            for point, look in zip(points, _looks(len(points)), strict=True):
+                _draw_intervals(axes, [point], [point.costs[kind]], "y", **look)
+            _scale(axes, [point.costs[kind] for point in points])
+            axes.set_xlabel(kind)
+            axes.yaxis.set_major_formatter(_percent(axes.get_ylim()))
+        row[0].set(title=name, ylabel="test accuracy")
+        figures.no_frame(row[-1])
+        names = [point.model for point in points]
+        handles = row[0].lines
+        row[-1].legend(handles, names, loc="center left", borderaxespad=0)
+    return figure
+
+
+def _scale(axes: Axes, costs: list[float]) -> None:
+    middle, room = np.sqrt(min(costs) * max(costs)), 1.7
+    # Wide enough for two of the marks at 1, 2 and 5, and not too wide for all of them.
+    half = max(np.sqrt(max(costs) / min(costs)) * room, np.sqrt(6))
+    axes.set(xscale="log", xlim=(middle / half, middle * half))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if half < 6 else (1,)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _looks(count: int) -> list[dict[str, Any]]:
+    colours, markers = (BLUE, ORANGE, GREEN, PURPLE, INK, SKY), "osD^vP"
+    turns = [divmod(index, len(colours)) for index in range(count)]
+    return [
+        {"color": colours[at], "marker": markers[(at + turn) % len(markers)]} for turn, at in turns
+    ]
+
+
+def _percent(limits: tuple[float, float]) -> str:
+    return "{x:.1%}" if abs(limits[1] - limits[0]) < 0.04 else "{x:.0%}"
+
+
+def _draw_intervals(
+    axes: Axes, points: list[Point], at: Any, along: str, color: str = BLUE, marker: str = "o"
+) -> None:
+    accuracies = np.array([point.accuracy for point in points])
+    low, high = np.array([point.interval for point in points]).T
+    lines = axes.hlines if along == "x" else axes.vlines
+    lines(at, low, high, color=color, lw=1.6, alpha=0.55)
+    places = (accuracies, at) if along == "x" else (at, accuracies)
+    axes.plot(*places, marker, color=color, ms=6.5)
+
+
+def draw_class_counts(dataset: str, images: dict[str, dict[str, int]]) -> Figure:
+    """Draws how many images of each class each part of a dataset has.
+
+    Args:
+        dataset: Its name.
+        images: Counts by part (train, valid, test), then by class.
+    """
+    classes = list(images["train"])
+    height = 1.5 + min(0.24 * len(classes), 6)
+    figure = new_figure(f"{dataset}: images of each class", height)
+    axes = figure.subplots()
+    rows, left = np.arange(len(classes)), np.zeros(len(classes))
+    for part, label, colour in PARTS:
+        counts = np.array([images[part][name] for name in classes])
+        axes.barh(rows, counts, left=left, color=colour, height=0.7, label=label)
+        left += counts
+    axes.set(xlabel="images", ylabel="class", ylim=(len(classes) - 0.4, -0.6))
+    if len(classes) <= MOST_NAMED:
+        axes.set_yticks(rows, [name[:20] for name in classes])
+    axes.grid(visible=False, axis="y")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+def draw_examples(
+    dataset: str, images: np.ndarray, labels: np.ndarray, classes: list[str], per_class: int
+) -> Figure:
+    """Draws some images of each class.
+
+    Args:
+        dataset: Its name.
+        images: uint8 [n, height, width, 1 or 3], sorted by class.
+        labels: Indexes of classes, int [n].
+        classes: Their names.
+        per_class: How many of each there are at most.
+    """
+    columns = per_class * (1 if len(classes) <= 4 or per_class > 6 else 2)
+    rows = -(-len(images) // columns)
+    figure = new_figure(
+        f"{dataset}: examples from the training images",
+        figures.height_of(rows, columns, 1) + 0.3,
+    )
+    titles = [classes[label][: 60 // columns] for label in labels]
+    axes = figure.subplots()
+    figures.draw_titled(axes, images, titles, columns, [GREY] * len(titles))
+    return figure
+
+
+def choose_examples(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
+    """Returns the indexes of `per_class` images of each class, or all where there are fewer.
+
+    Args:
+        labels: Indexes of classes, uint8 [n].
+        per_class: How many of each.
+        seed: Of the choice.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    classes = np.unique(labels)[:MOST_SHEETS]
+    return np.concatenate([np.sort(order[labels[order] == c][:per_class]) for c in classes])

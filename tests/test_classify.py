@@ -1,0 +1,415 @@
+"""Classifying images: every kind of file and list, broken ones among them, and digits on paper."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from stages import classify as stage
+from stages.lib.command import UserError
+from stages.lib.files import write_json
+from stages.lib.photographs import open_image
+
+TOP = Path(__file__).parent.parent
+SIDE = 12
+RED, GREEN, BLUE = (220, 30, 30), (30, 220, 30), (30, 30, 220)  # RGB
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two networks: `colours` tells an image's channel, `sides` its bright half."""
+    from stages.lib.keras_file import save_model
+    from stages.lib.network import Network, build_network
+
+    folder = tmp_path_factory.mktemp("classify")
+    models = {
+        "colours": ("photos", 3, ["red", "green", "blue"]),
+        "sides": ("idx", 1, ["up", "down"]),
+    }
+    settings: dict[str, dict[str, object]] = {"datasets": {}, "models": {}}
+    for name, (kind, channels, classes) in models.items():
+        size = {"image_size": SIDE, "interpolation": "nearest"} if kind == "photos" else {}
+        settings["datasets"][name] = {"prepare": {"format": kind} | size}
+        settings["models"][name] = {"dataset": name}
+        splits = folder / "data/splits" / name
+        splits.mkdir(parents=True)
+        write_json(splits / "summary.json", {"classes": classes})
+        network = Network(layers=["Flatten"])
+        model = build_network(network, (SIDE, SIDE, channels), len(classes), "network")
+        weights = np.zeros((SIDE, SIDE, channels, len(classes)), np.float32)
+        if channels == 3:
+            for channel in range(3):
+                weights[..., channel, channel] = 1e-4
+        else:
+            weights[: SIDE // 2, :, :, 0] = weights[SIDE // 2 :, :, :, 1] = 1e-3
+        model.set_weights([weights.reshape(-1, len(classes)), np.zeros(len(classes))])
+        (folder / "data/models").mkdir(exist_ok=True)
+        save_model(model, folder / f"data/models/{name}.keras")
+    settings["models"]["untrained"] = {"dataset": "colours"}
+    evaluation = YAML(typ="safe").load(TOP / "params.yaml")["evaluation"]
+    YAML().dump(settings | {"evaluation": evaluation | {"device": "cpu"}}, folder / "params.yaml")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def here(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs in the project. TensorFlow stays as it is: it can be set up only once a process."""
+    monkeypatch.chdir(project)
+    monkeypatch.setattr("stages.lib.runtime.set_up", lambda *_: None)
+
+
+def even(colour: tuple[int, int, int], suffix: str = ".png") -> bytes:
+    return encode(np.full((30, 20, 3), colour[::-1], np.uint8), suffix)
+
+
+def encode(image: np.ndarray, suffix: str = ".png") -> bytes:
+    return cv2.imencode(suffix, image)[1].tobytes()
+
+
+def write(path: Path, content: bytes) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return str(path)
+
+
+def said(
+    capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0
+) -> tuple[list[list[str]], list[str]]:
+    """The fields of each line on standard output, and the lines on standard error."""
+    found = 0
+    try:
+        stage.main(*arguments)
+    except SystemExit as end:
+        found = int(end.code or 0)
+    captured = capsys.readouterr()
+    assert found == status, captured.err
+    errors = [line for line in captured.err.splitlines() if not line.startswith("device: ")]
+    return [line.split("\t") for line in captured.out.splitlines()], errors
+
+
+def opened(content: bytes) -> np.ndarray:
+    image = open_image(content)
+    assert isinstance(image, np.ndarray)
+    return image
+
+
+# As a command
+
+
+def command(
+    project: Path, *arguments: str, code: str | None = None, standard_input: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    start = ["-c", code] if code else ["-m", "stages.classify"]
+    return subprocess.run(
+        [sys.executable, *start, *arguments],
+        cwd=project,
+        env=os.environ | {"PYTHONPATH": str(TOP)},
+        input=standard_input,
+        capture_output=True,
+        check=False,
+    )
+
+
+def test_the_command_reads_a_list_names_what_is_broken_and_goes_on(
+    project: Path, tmp_path: Path
+) -> None:
+    paths = [tmp_path / name for name in ("10.png", "2.png", "gone.png", "caf\udce9.png")]
+    for path, colour in zip(paths, (RED, BLUE, None, GREEN), strict=True):
+        if colour:
+            write(path, even(colour))
+    listed = b"\r\n\n".join(os.fsencode(path) for path in paths)
+    done = command(project, "colours", "-", standard_input=listed)
+    assert done.returncode == 1
+    rows = [line.split(b"\t") for line in done.stdout.splitlines()]
+    assert [row[:2] for row in rows] == [
+        [os.fsencode(paths[0]), b"red"],
+        [os.fsencode(paths[1]), b"blue"],
+        [os.fsencode(paths[3]), b"green"],
+    ]
+    assert f"{paths[2]}: No such file or directory" in done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+
+
+def test_what_can_be_wrong_is_said_before_tensorflow_is_imported(
+    project: Path, tmp_path: Path
+) -> None:
+    broken = write(tmp_path / "broken.jpg", even(RED, ".jpg")[:-90])
+    code = """
+import sys
+from stages import classify
+statuses = []
+for arguments in (
+    [], ["colours"], ["colours", "x.png", "--json", "--csv"], ["colours", *sys.argv[1:], "no.png"]
+):
+    try:
+        classify.main(*arguments)
+    except SystemExit as end:
+        statuses.append(end.code)
+print(statuses, "tensorflow" in sys.modules, "keras" in sys.modules)
+"""
+    done = command(project, broken, code=code)
+    assert done.stdout == b"[2, 2, 2, 1] False False\n", done.stderr
+    assert f"{broken}: does not decode" in done.stderr.decode()
+
+
+# Files, folders, archives
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp"])
+def test_every_format_is_read_in_the_order_red_green_blue(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, suffix: str
+) -> None:
+    files = [
+        write(tmp_path / f"{name}{suffix}", even(colour, suffix))
+        for name, colour in (("b", BLUE), ("a", RED), ("c", GREEN))
+    ]
+    rows, errors = said(capsys, "colours", *files)
+    assert [row[:2] for row in rows] == [
+        [files[0], "blue"],
+        [files[1], "red"],
+        [files[2], "green"],
+    ]
+    # Three even shares but for what one channel has more: (220 - 30) * 144 pixels * 1e-4.
+    expected = np.exp(190 * SIDE * SIDE * 1e-4)
+    for row in rows:
+        assert float(row[2]) == pytest.approx(expected / (expected + 2), abs=0.02)
+    assert errors == []
+
+
+def test_a_folder_is_searched_through_and_sorted_as_people_count(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name, colour in (("10.png", RED), ("9.JPEG", GREEN), ("a/b/1.webp", BLUE)):
+        write(tmp_path / "folder" / name, even(colour, Path(name).suffix.lower()))
+    for name in (".hidden.png", "__MACOSX/1.png", "notes.txt"):
+        write(tmp_path / "folder" / name, b"none")
+    rows, errors = said(capsys, "colours", str(tmp_path / "folder"))
+    names = [Path(row[0]).relative_to(tmp_path / "folder").as_posix() for row in rows]
+    assert names == ["9.JPEG", "10.png", "a/b/1.webp"]
+    assert [row[1] for row in rows] == ["green", "red", "blue"]
+    assert errors == []
+
+
+def test_a_zip_is_read_without_unpacking_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "all.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, colour in (("d/10.png", RED), ("d/9.bmp", GREEN), ("__MACOSX/d/9.bmp", BLUE)):
+            archive.writestr(name, even(colour, Path(name).suffix))
+        archive.writestr("notes.txt", "none")
+    rows, _ = said(capsys, "colours", str(path))
+    assert [row[:2] for row in rows] == [
+        [f"{path}/d/9.bmp", "green"],
+        [f"{path}/d/10.png", "red"],
+    ]
+    content = path.read_bytes()
+    path.write_bytes(content.replace(even(RED), bytes(len(even(RED)))))
+    rows, errors = said(capsys, "colours", str(path), status=1)
+    assert [row[1] for row in rows] == ["green"]
+    assert errors == [f"{path}/d/10.png: damaged in its archive"]
+
+
+def test_broken_files_are_named_and_the_rest_goes_on(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "no").mkdir()
+    contents = {
+        "1.png": even(RED),
+        "2.png": even(RED)[:60],
+        "3.jpg": b"",
+        "4.webp": b"text",
+        "5.zip": b"text",
+        "6.png": even(BLUE),
+    }
+    files = [write(tmp_path / name, content) for name, content in contents.items()]
+    rows, errors = said(capsys, "colours", *files, str(tmp_path / "no"), status=1)
+    assert [row[:2] for row in rows] == [[files[0], "red"], [files[5], "blue"]]
+    assert errors == [
+        f"{files[1]}: does not decode",
+        f"{files[2]}: empty",
+        f"{files[3]}: not an image",
+        f"{files[4]}: no zip archive, or a damaged one",
+        f"{tmp_path / 'no'}: no image in it (.jpg, .jpeg, .png, .webp, .bmp)",
+    ]
+
+
+def test_a_photograph_is_resized_as_the_dataset_was(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    # Every second pixel is red: `nearest` takes only those, `area` would mix them with the blue.
+    image = np.full((2 * SIDE, 2 * SIDE, 3), BLUE[::-1], np.uint8)
+    image[::2, ::2] = RED[::-1]
+    file = write(tmp_path / "1.png", encode(image))
+    assert said(capsys, "colours", file)[0][0][1] == "red"
+
+
+# Ways to write them
+
+
+def test_json_lines_and_csv_say_what_the_text_says(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    names = ("plain.png", 'a "b", c.png', "d\te\nf.png")
+    files = [write(tmp_path / name, even(RED)) for name in names]
+    text = said(capsys, "colours", files[0])[0]
+    stage.main("colours", "--json", *files)
+    objects = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert objects == [
+        {"path": file, "class": "red", "probability": float(text[0][2])} for file in files
+    ]
+    stage.main("colours", *files, "--csv")
+    table = list(csv.reader(capsys.readouterr().out.splitlines(keepends=True)))
+    assert table[0] == ["path", "class", "probability"]
+    assert table[1:] == [[file, *text[0][1:]] for file in files]
+
+
+# Many of them
+
+
+def test_few_images_are_read_ahead_and_their_order_stays() -> None:
+    read = 0
+
+    def images() -> Iterator[tuple[str, np.ndarray | str]]:
+        nonlocal read
+        for number in range(3 * stage.BATCH):
+            read = number + 1
+            yield str(number), "broken" if number % 7 == 0 else np.full((1, 1, 1), number % 2)
+
+    sizes = []
+
+    def predict(pixels: np.ndarray) -> np.ndarray:
+        sizes.append(len(pixels))
+        return np.eye(2, dtype=np.float32).take(pixels.ravel(), axis=0)
+
+    for number, (name, answer) in enumerate(stage.classify(images(), lambda: predict, ["a", "b"])):
+        assert name == str(number)
+        assert answer == ("broken" if number % 7 == 0 else ("ab"[number % 2], 1.0))
+        assert read - number <= stage.BATCH
+    assert read == 3 * stage.BATCH
+    assert len(sizes) == 3
+
+
+# Transparency and depth
+
+
+def test_what_is_transparent_is_white() -> None:
+    image = np.zeros((4, 4, 4), np.uint8)
+    image[:2] = (30, 60, 90, 255)
+    image[2] = (0, 0, 0, 128)
+    for suffix in (".png", ".webp"):
+        content = (
+            encode(image, suffix)
+            if suffix == ".png"
+            else cv2.imencode(suffix, image, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
+        )
+        found = opened(content)
+        assert found[:, 0].tolist() == [[90, 60, 30], [90, 60, 30], [127] * 3, [255] * 3]
+
+
+def test_sixteen_bits_are_reduced_to_eight() -> None:
+    deep = np.array([[0, 257 * 100, 65535]], np.uint16)
+    assert opened(encode(deep))[0, :, 0].tolist() == [0, 100, 255]
+    transparent = np.zeros((1, 2, 4), np.uint16)
+    transparent[0, 0] = (257 * 30, 257 * 60, 257 * 90, 65535)
+    assert opened(encode(transparent))[0].tolist() == [[90, 60, 30], [255, 255, 255]]
+
+
+# Digits
+
+
+def drawn(height: int = 200, width: int = 160, top: int = 100) -> np.ndarray:
+    """An L on a large sheet, white on black, drawn off the centre, as grey [height, width]."""
+    image = np.zeros((height, width), np.uint8)
+    cv2.line(image, (30, top), (30, top + 60), 255, 9)
+    cv2.line(image, (30, top + 60), (65, top + 60), 255, 9)
+    return image
+
+
+def digit(image: np.ndarray, side: int = 28) -> np.ndarray:
+    return stage.to_digit(opened(encode(image)), side, side)
+
+
+def test_a_digit_is_as_large_as_in_mnist_with_its_centre_of_mass_in_the_middle() -> None:
+    for top in (20, 120):
+        found = digit(drawn(top=top))
+        assert found.shape == (28, 28, 1)
+        assert found.dtype == np.uint8
+        assert found.max() > 200
+        rows, _ = np.nonzero(found[..., 0])
+        assert np.ptp(rows) + 1 == 20
+        mass = found[..., 0].astype(float)
+        assert mass.sum(1) @ np.arange(28) / mass.sum() == pytest.approx(14, abs=0.51)
+        assert mass.sum(0) @ np.arange(28) / mass.sum() == pytest.approx(14, abs=0.51)
+
+
+def test_black_on_white_is_white_on_black() -> None:
+    white_on_black = digit(drawn())
+    np.testing.assert_array_equal(digit(255 - drawn()), white_on_black)
+    clear = np.zeros((200, 160, 4), np.uint8)
+    clear[..., 3] = drawn()  # black ink on nothing
+    np.testing.assert_array_equal(digit(clear), white_on_black)
+    grey_paper = (170 - drawn() // 255 * 100).astype(np.uint8)
+    np.testing.assert_array_equal(digit(grey_paper), white_on_black)
+
+
+def test_an_image_of_the_networks_size_is_only_inverted_if_at_all() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
+    image[[0, -1]] = image[:, [0, -1]] = 0
+    np.testing.assert_array_equal(digit(image)[..., 0], image)
+    np.testing.assert_array_equal(digit(255 - image)[..., 0], image)
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_an_empty_sheet_is_black(level: int) -> None:
+    assert not digit(np.full((40, 40), level, np.uint8)).any()
+
+
+def test_a_one_channel_network_gets_a_digit(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name, up in (("up", True), ("down", False)):
+        small = np.zeros((SIDE, SIDE), np.uint8)
+        small[slice(1, 4) if up else slice(8, 11), 2:10] = 255
+        for ink, image in (("white", small), ("black", 255 - small)):
+            write(tmp_path / name / f"{ink}.png", encode(image))
+    rows, _ = said(capsys, "sides", str(tmp_path / "up"), str(tmp_path / "down"))
+    assert [row[1] for row in rows] == ["up", "up", "down", "down"]
+    assert rows[0][2] == rows[1][2]
+
+
+# What a user can mend
+
+
+def test_an_unknown_model_is_an_error_with_the_nearest_name() -> None:
+    with pytest.raises(
+        UserError, match=r"params.yaml has no model 'colors'; did you mean 'colours'"
+    ):
+        stage.main("colors", "x.png")
+
+
+def test_a_model_that_is_not_there_is_an_error_that_says_how_to_get_it() -> None:
+    with pytest.raises(UserError, match=r"`dvc repro train@untrained` .*`dvc pull`"):
+        stage.main("untrained", "x.png")
+
+
+def test_a_damaged_model_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path / "m.keras", b"PK")
+    with pytest.raises(UserError, match=r"m\.keras is damaged.*`dvc repro --force train@m`"):
+        stage.read_input_shape(tmp_path / "m.keras", "m")
+
+
+def test_classes_that_are_not_there_or_are_others_are_errors() -> None:
+    with pytest.raises(UserError, match="`dvc repro split@nothing` makes it"):
+        stage.read_classes("nothing")
+    with pytest.raises(UserError, match="knows 3 classes, its dataset has 2"):
+        stage.load_model(Path("data/models/colours.keras"), ["a", "b"])

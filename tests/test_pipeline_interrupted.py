@@ -1,0 +1,125 @@
+"""A `dvc repro` that is killed goes on from the last epoch, to the bytes of one that was not."""
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import Project
+
+OUTPUTS = ("data/models/cnn.keras", "data/history/cnn.csv")
+EPOCHS = 40
+
+
+def digests(project: Project) -> list[str]:
+    return [hashlib.sha256((project.folder / path).read_bytes()).hexdigest() for path in OUTPUTS]
+
+
+def start(project: Project) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        ["dvc", "repro", "train@cnn"],
+        cwd=project.folder,
+        env=project.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def stage_of(dvc: subprocess.Popen[str]) -> psutil.Process:
+    """Returns the process of the training that `dvc` runs."""
+    [stage] = [
+        child
+        for child in psutil.Process(dvc.pid).children(recursive=True)
+        if "stages.train" in child.cmdline()
+    ]
+    return stage
+
+
+def wait_for(path: Path, since: float = 0) -> None:
+    """Waits until `path` has been written after the moment `since`."""
+    for _ in range(2400):
+        if path.exists() and path.stat().st_mtime > since:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{path} was not written")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    reproduced: Project, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Project, list[str]]:
+    """A project whose longer training of `cnn` is still to come, and the bytes it must give."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    project = reproduced.copy(folder / "project")
+    project.set_param("models.cnn.training.epochs", EPOCHS)
+    whole = project.copy(folder / "whole/project")
+    assert whole.repro("train@cnn") == {"train@cnn"}
+    return project, digests(whole)
+
+
+@pytest.mark.parametrize("killed", ["dvc", "stage", "group"])
+def test_a_killed_training_goes_on_to_the_same_bytes(
+    uninterrupted: tuple[Project, list[str]], tmp_path: Path, killed: str
+) -> None:
+    original, expected = uninterrupted
+    project = original.copy(tmp_path / "project")
+    state = project.folder / "data/checkpoints/cnn/state.npz"
+    moments = random.Random(killed)  # noqa: S311
+    for _ in range(2):
+        started = time.time()
+        dvc = start(project)
+        wait_for(state, started)
+        time.sleep(moments.uniform(0, 0.5))
+        stage = stage_of(dvc)
+        if killed == "dvc":
+            dvc.kill()
+        elif killed == "stage":
+            stage.kill()
+        else:
+            os.killpg(dvc.pid, signal.SIGKILL)
+        dvc.wait(60)
+        psutil.wait_procs([stage], timeout=10)
+        assert not stage.is_running(), "the stage outlived its dvc"
+        assert not (project.folder / OUTPUTS[0]).exists()
+    printed = project.run("dvc", "repro", "train@cnn")
+    assert "going on after row" in printed
+    assert digests(project) == expected
+    assert not state.parent.exists()
+    assert not [path for path in project.folder.rglob("*.part*") if ".dvc" not in path.parts]
+
+
+def test_ctrl_c_ends_with_a_line_and_loses_no_epoch(
+    uninterrupted: tuple[Project, list[str]], tmp_path: Path
+) -> None:
+    original, expected = uninterrupted
+    project = original.copy(tmp_path / "project")
+    dvc = start(project)
+    wait_for(project.folder / "data/checkpoints/cnn/state.npz")
+    os.killpg(dvc.pid, signal.SIGINT)
+    printed, _ = dvc.communicate(timeout=60)
+    assert "interrupted: no output was changed; `dvc repro` runs this stage again" in printed
+    assert "Traceback" not in printed
+    assert dvc.returncode != 0
+    assert "going on after row" in project.run("dvc", "repro", "train@cnn")
+    assert digests(project) == expected
+
+
+def test_a_second_training_of_the_same_model_is_refused(
+    uninterrupted: tuple[Project, list[str]], tmp_path: Path
+) -> None:
+    original, _ = uninterrupted
+    project = original.copy(tmp_path / "project")
+    dvc = start(project)
+    wait_for(project.folder / "data/checkpoints/cnn/state.npz")
+    stage_of(dvc).suspend()
+    printed = project.run("python", "-m", "stages.train", "cnn", fails=True)
+    assert "error: another process is training cnn: wait for it, or stop it" in printed
+    os.killpg(dvc.pid, signal.SIGKILL)
+    dvc.wait(60)

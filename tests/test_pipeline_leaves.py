@@ -1,0 +1,287 @@
+"""Every value of params.yaml and every file of code changes the stages it affects, and no others.
+
+DVC is asked about the project's own dvc.yaml and params.yaml. Nothing is run for that: the outputs
+are placeholders that `dvc commit` has recorded. That what lies downstream follows, and stops where
+the bytes are the same, is shown by real runs in test_pipeline_graph.py.
+"""
+
+import ast
+import copy
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dvc.repo import Repo
+from ruamel.yaml import YAML
+
+TOP = Path(__file__).parent.parent
+PARAMS = YAML(typ="safe").load(TOP / "params.yaml")
+FILES = sorted(
+    str(path.relative_to(TOP))
+    for path in (TOP / "stages").rglob("*")
+    if path.is_file() and path.suffix != ".pyc" and path.name != "__init__.py"
+)
+
+# What a change of one value touches, besides the report, which shows all params; all that lies
+# downstream follows. D and M stand for a dataset and a model, * for all of them.
+RULES = {
+    "datasets.D.download": ["download@D"],
+    "datasets.D.prepare": ["prepare@D"],
+    "datasets.D.split": ["split@D"],
+    "training": ["train@*"],
+    "models.M.dataset": ["train@M", "evaluate@M"],
+    "models.M.network": ["train@M"],
+    "models.M.training": ["train@M"],
+    "models.M.published": [],
+    "evaluation": ["evaluate@*"],
+    "plots": ["plot@*"],
+    "report": [],
+}
+# Another valid value for each word that stands in params.yaml.
+WORDS = {
+    "source": "web",
+    "format": "idx",
+    "interpolation": "linear",
+    "device": "cpu",
+    "precision": "mixed_float16",
+    "dataset": "mnist",
+    "activation": "tanh",
+    "mode": "vertical",
+    "application": "MobileNetV2",
+    "title": "Another title",
+}
+Path_ = tuple[str | int, ...]
+
+
+def leaves(value: Any, path: Path_ = ()) -> Iterator[Path_]:
+    """Yields the path of every value, an empty mapping being one too."""
+    if isinstance(value, dict) and value:
+        for key, below in value.items():
+            yield from leaves(below, (*path, key))
+    elif isinstance(value, list) and value:
+        for index, below in enumerate(value):
+            yield from leaves(below, (*path, index))
+    else:
+        yield path
+
+
+def another(value: Any, name: str | int) -> Any:
+    """Returns a valid value for the key `name` that is not `value`."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, float):
+        return value * 0.9
+    if value in ({}, None):
+        return {"name": "another"}
+    word = WORDS[str(name)]
+    return word if value != word else {"mnist": "cats_dogs", "idx": "photos"}[word]
+
+
+def with_change(params: Any, path: Path_) -> Any:
+    if not path:
+        return params
+    key, *rest = path
+    changed = params.copy()
+    if rest:
+        changed[key] = with_change(params[key], tuple(rest))
+    else:
+        changed[key] = another(params[key], key)
+    return changed
+
+
+def touched(path: Path_) -> set[str]:
+    """Returns the stages that the rules give for a change at `path`."""
+    for rule, stages in RULES.items():
+        names = rule.split(".")
+        if len(path) >= len(names) and all(
+            name == at or name in ("D", "M") for name, at in zip(names, path, strict=False)
+        ):
+            key = str(path[1]) if len(names) > 1 else ""
+            return {"report"} | {
+                stage.replace("*", name).replace("@D", f"@{key}").replace("@M", f"@{key}")
+                for stage in stages
+                for name in (PARAMS["models"] if "*" in stage else [""])
+            }
+    raise AssertionError(f"no rule says which stages {path} affects")
+
+
+class Recorded:
+    """The project with placeholders for outputs, all of them recorded as up to date."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        shutil.copytree(
+            TOP / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__")
+        )
+        for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
+            shutil.copy(TOP / name, folder)
+        shutil.copytree(TOP / ".dvc/plots", folder / ".dvc/plots")
+        (folder / ".dvc/config").touch()
+        subprocess.run(["git", "init", "--quiet", "."], cwd=folder, check=True)
+        repo = Repo(str(folder))
+        for out in repo.index.outs:
+            path = Path(out.fs_path)
+            if not path.suffix:
+                path = path / "file.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(str(path))
+        subprocess.run(
+            [sys.executable, "-m", "dvc", "commit", "--force", "--quiet"], cwd=folder, check=True
+        )
+
+    def changed(self) -> set[str]:
+        """Returns the stages that `dvc status` says have changed."""
+        before = Path.cwd()
+        os.chdir(self.folder)
+        try:
+            return set(Repo(".").status())
+        finally:
+            os.chdir(before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _parse_each_text_once() -> Iterator[None]:
+    """DVC parses params.yaml anew for every stage: with that, this file would take minutes."""
+    parse = YAML.load
+    parsed: dict[str, Any] = {}
+
+    def load(self: YAML, stream: Any) -> Any:
+        if not isinstance(stream, str) or self.typ != ["safe"]:
+            return parse(self, stream)
+        if stream not in parsed:
+            parsed[stream] = parse(self, stream)
+        return copy.deepcopy(parsed[stream])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(YAML, "load", load)
+        yield
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    return Recorded(tmp_path_factory.mktemp("recorded"))
+
+
+@pytest.fixture
+def params_file(recorded: Recorded) -> Iterator[Path]:
+    path = recorded.folder / "params.yaml"
+    text = path.read_text()
+    yield path
+    path.write_text(text)
+
+
+def test_nothing_has_changed_when_all_is_recorded(recorded: Recorded) -> None:
+    assert recorded.changed() == set()
+
+
+@pytest.mark.parametrize("leaf", list(leaves(PARAMS)), ids=lambda path: ".".join(map(str, path)))
+def test_a_changed_value_changes_the_stages_it_affects_and_no_others(
+    recorded: Recorded, params_file: Path, leaf: Path_
+) -> None:
+    YAML().dump(with_change(PARAMS, leaf), params_file)
+    assert recorded.changed() == touched(leaf)
+
+
+def test_order_and_comments_change_nothing(recorded: Recorded, params_file: Path) -> None:
+    def turned(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: turned(value[key]) for key in reversed(value)}
+        return [turned(item) for item in value] if isinstance(value, list) else value
+
+    # The order of models is that of the rows of the report.
+    params = {key: turned(value) for key, value in reversed(PARAMS.items())}
+    params["models"] = {name: params["models"][name] for name in PARAMS["models"]}
+    YAML().dump(params, params_file)
+    params_file.write_text("# A new comment\n" + params_file.read_text())
+    assert recorded.changed() == set()
+
+
+def test_adding_removing_and_reordering_models_touches_no_other(
+    recorded: Recorded, params_file: Path
+) -> None:
+    models = PARAMS["models"]
+    added = {"another": models["mnist_dense"], **models}
+    YAML().dump(PARAMS | {"models": added}, params_file)
+    assert recorded.changed() == {"train@another", "evaluate@another", "plot@another", "report"}
+    removed = {name: model for name, model in models.items() if name != "mnist_dense"}
+    YAML().dump(PARAMS | {"models": removed}, params_file)
+    assert recorded.changed() == {"report"}
+    YAML().dump(PARAMS | {"models": dict(reversed(models.items()))}, params_file)
+    assert recorded.changed() <= {"report"}
+
+
+def imported_files(path: str) -> set[str]:
+    """Returns `path` and the files under stages/ that it imports, directly or through others."""
+    found, waiting = set(), [path]
+    while waiting:
+        at = waiting.pop()
+        if at in found:
+            continue
+        found.add(at)
+        for node in ast.walk(ast.parse((TOP / at).read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [f"{node.module}.{alias.name}" for alias in node.names] + [node.module]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            else:
+                continue
+            files = [name.replace(".", "/") + ".py" for name in names]
+            waiting += [name for name in files if name in FILES]
+    return found
+
+
+def dependencies(recorded: Recorded, name: str) -> dict[str, set[str]]:
+    """Returns the files under stages/ that each stage of the kind `name` lists in dvc.yaml."""
+    stages = [s for s in Repo(str(recorded.folder)).index.stages if s.name.startswith(name)]
+    return {
+        stage.name: {
+            file
+            for file in FILES
+            for dependency in stage.deps
+            if f"{file}/".startswith(f"{dependency.def_path}/")
+        }
+        for stage in stages
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["download", "prepare", "split", "train", "evaluate", "plot", "report"]
+)
+def test_a_stage_lists_the_files_that_it_imports_and_no_others(
+    recorded: Recorded, name: str
+) -> None:
+    module = f"stages/{name}.py"
+    for stage, listed in dependencies(recorded, name).items():
+        code = {path for path in listed if path.endswith(".py")}
+        assert code == imported_files(module), stage
+        for path in listed - code:
+            # What is no code is read by name, or with its whole folder.
+            names = {Path(path).name, Path(path).parent.name}
+            texts = [(TOP / name).read_text() for name in code]
+            assert any(f'"{name}"' in text for name in names for text in texts), path
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_changed_file_changes_the_stages_that_list_it_and_no_others(
+    recorded: Recorded, file: str
+) -> None:
+    path = recorded.folder / file
+    text = path.read_text()
+    path.write_text(text + "\n# A new comment\n")
+    listing = {
+        stage
+        for name in ("download", "prepare", "split", "train", "evaluate", "plot", "report")
+        for stage, listed in dependencies(recorded, name).items()
+        if file in listed
+    }
+    try:
+        assert recorded.changed() == listing
+    finally:
+        path.write_text(text)

@@ -1,0 +1,423 @@
+"""The tables, the comparisons and what the page says, on results written by hand."""
+
+import html
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import TOP, Project
+from PIL import Image
+from ruamel.yaml import YAML
+
+from stages import report
+from stages.lib.command import UserError
+from stages.lib.comparison import mcnemar, wilson_interval
+from stages.lib.files import write_json
+from stages.lib.overview import choose_examples
+
+CLASSES = {"digits": ["0", "1", "2"], "pictures": ["cat", "dog"]}
+SHAPES = {"digits": (12, 12, 1), "pictures": (10, 10, 3)}
+TEST_IMAGES = 40
+FIGURES = ("curves", "confusion_matrix", "feature_maps_conv2d", "mistakes", "something_new")
+
+
+class Finished:
+    """A folder with all that `report` reads, as if the stages before it had run.
+
+    Its two datasets are `digits`, three grey classes, and `pictures`, two in colour.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.params: dict[str, Any] = {
+            "datasets": {},
+            "training": {"seed": 0, "threads": 2},
+            "models": {},
+            "evaluation": {"seed": 0},
+            "plots": {"text_size": 9, "dpi": 60},
+            "report": {"title": "Results & <more>", "examples_per_class": 2, "seed": 0},
+        }
+
+    def add_dataset(self, name: str, origin: str, left_out: str = "") -> None:
+        """Writes a dataset with five images of each class to learn from."""
+        classes, shape = CLASSES[name], SHAPES[name]
+        self.params["datasets"][name] = {
+            "download": {"source": "/home/somebody/data.zip"},
+            "prepare": {"format": "idx"},
+            "split": {"valid": 0.25, "seed": 0},
+        }
+        split, arrays = self.folder / "data/splits" / name, self.folder / "data/arrays" / name
+        split.mkdir(parents=True)
+        arrays.mkdir(parents=True)
+        labels = np.arange(5 * len(classes), dtype=np.uint8) % len(classes)
+        rng = np.random.default_rng(0)
+        np.save(split / "train_images.npy", rng.integers(0, 255, (len(labels), *shape), np.uint8))
+        np.save(split / "train_labels.npy", labels)
+        summary = {
+            "origin": origin,
+            "classes": classes,
+            "image_shape": shape,
+            "images": {
+                part: dict.fromkeys(classes, count)
+                for part, count in (("train", 5), ("valid", 2), ("test", 3))
+            },
+            "unlabelled": 0,
+            "left_out": left_out.count("\n"),
+        }
+        write_json(split / "summary.json", summary)
+        (arrays / "left_out.csv").write_text(f"file,reason\n{left_out}", encoding="utf-8")
+
+    def add_model(self, name: str, dataset: str, right: int, **published: float) -> None:
+        """Writes a model that gets the first `right` of the 40 test images right."""
+        classes = CLASSES[dataset]
+        self.params["models"][name] = {
+            "dataset": dataset,
+            "network": {"layers": ["Flatten"]},
+            "training": {"optimizer": "Adam", "batch_size": 16, "epochs": 2},
+        } | ({"published": published} if published else {})
+        labels = np.arange(TEST_IMAGES, dtype=np.uint8) % len(classes)
+        said = np.where(np.arange(TEST_IMAGES) < right, labels, (labels + 1) % len(classes))
+        metrics = {
+            "valid_accuracy": 0.8,
+            "valid_loss": 0.5,
+            "test_accuracy": round(right / TEST_IMAGES, 4),
+            "test_loss": 0.4567,
+            "parameters": 1000 * right,
+            "multiply_adds": 10_000_000 * right,
+        }
+        for folder in ("data/history", f"data/predictions/{name}", "reports/metrics"):
+            (self.folder / folder).mkdir(parents=True, exist_ok=True)
+        figures = self.folder / "reports/figures" / name
+        figures.mkdir(parents=True)
+        write_json(self.folder / f"reports/metrics/{name}.json", metrics)
+        (self.folder / f"data/history/{name}.csv").write_text(
+            "epoch,accuracy,loss,val_accuracy,val_loss\n1,0.5,1.5,0.6,1\n2,0.7,0.9,0.8,0.5\n"
+        )
+        predictions = self.folder / "data/predictions" / name
+        np.save(predictions / "test_labels.npy", labels)
+        probabilities = np.full((TEST_IMAGES, len(classes)), 0.1, np.float32)
+        probabilities[np.arange(TEST_IMAGES), said] = 0.9
+        np.save(predictions / "test_probabilities.npy", probabilities)
+        write_json(
+            predictions / "summary.json",
+            {"classes": classes, "expected_calibration_error": 0.0123, "shown": "test"},
+        )
+        rows = [f"{name},13,0.9,0.8,0.{85 - at},0.95,0.9" for at, name in enumerate(classes)]
+        header = "class,images,precision,recall,f1,roc_auc,average_precision"
+        (predictions / "per_class.csv").write_text("\n".join([header, *rows, ""]))
+        (predictions / "layers.csv").write_text(
+            "name,type,output_shape,parameters,inputs\nimages,InputLayer,12 x 12 x 1,0,\n"
+            "classes,Dense,3,435,images\n"
+        )
+        for figure in FIGURES:
+            Image.new("RGB", (640, 320), "silver").save(figures / f"{figure}.png")
+
+    def report(self) -> str:
+        """Writes the report and returns the page."""
+        YAML().dump(self.params, self.folder / "params.yaml")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.folder)
+            report.main()
+        return self.read("index.html")
+
+    def read(self, name: str) -> str:
+        return (self.folder / "reports" / name).read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Finished:
+    """Two models of digits, which are real, and one of pictures, which are drawn."""
+    project = Finished(tmp_path / "finished")
+    project.add_dataset("digits", "real")
+    project.add_dataset("pictures", "drawn")
+    project.add_model("dense", "digits", 30, test_accuracy=0.8, training_images=60_000)
+    project.add_model("cnn", "digits", 38)
+    project.add_model("photo_net", "pictures", 25, valid_accuracy=0.7838)
+    return project
+
+
+def accuracy(project: Finished) -> pd.DataFrame:
+    return pd.read_csv(project.folder / "reports/accuracy.csv").set_index("model")
+
+
+def text_of(page: str) -> str:
+    """The page's words without its tags."""
+    return " ".join(re.sub(r"<[^>]+>", "", page).split())
+
+
+def test_there_is_a_row_for_each_model_in_params_and_none_for_a_removed_one(
+    finished: Finished,
+) -> None:
+    finished.report()
+    assert list(accuracy(finished).index) == ["dense", "cnn", "photo_net"]
+    del finished.params["models"]["dense"]
+    page = finished.report()
+    assert list(accuracy(finished).index) == ["cnn", "photo_net"]
+    assert "dense" not in page + finished.read("history.csv") + finished.read("confusion.csv")
+    assert (finished.folder / "reports/figures/dense/curves.png").exists(), "its files are there"
+
+
+def test_a_dataset_without_a_model_is_left_out(finished: Finished) -> None:
+    del finished.params["models"]["photo_net"]
+    assert "dataset-pictures" not in finished.report()
+    assert not (finished.folder / "reports/overview/classes_pictures.png").exists()
+
+
+def test_real_data_shows_the_difference_to_the_published_figure(finished: Finished) -> None:
+    page = text_of(finished.report())
+    row = accuracy(finished).loc["dense"]
+    assert (row["data"], row["test_difference"]) == ("real", -0.05)
+    assert "80.00% (-5.00)" in page
+    assert "| 75.00% | 59.81 to 85.81 | 80.00% (-5.00) | 0.457 |" in finished.read("accuracy.md")
+
+
+@pytest.mark.parametrize(
+    ("origin", "words"), [("drawn", "drawn"), ("sample", "sample of the real data")]
+)
+def test_drawn_and_sample_data_are_marked_and_show_no_difference(
+    tmp_path: Path, origin: str, words: str
+) -> None:
+    project = Finished(tmp_path)
+    project.add_dataset("digits", origin)
+    project.add_model("dense", "digits", 30, test_accuracy=0.8, valid_accuracy=0.9)
+    page = text_of(project.report())
+    row = accuracy(project).loc["dense"]
+    assert row["data"] == words
+    assert np.isnan(row["test_difference"])
+    assert np.isnan(row["valid_difference"])
+    assert "(-5.00)" not in page + project.read("accuracy.md")
+    assert "must not be compared" in page
+    assert "must not be compared" in project.read("accuracy.md")
+    assert f"Not to be compared: this data is {'' if origin == 'drawn' else 'a '}{words}." in page
+
+
+def test_counts_in_the_tables_are_whole_numbers(finished: Finished) -> None:
+    finished.report()
+    header, *rows = (line.split(",") for line in finished.read("accuracy.csv").splitlines())
+    cells = [dict(zip(header, row, strict=True)) for row in rows]
+    assert [row["published_training_images"] for row in cells] == ["60000", "", ""]
+    assert [row["parameters"] for row in cells] == ["30000", "38000", "25000"]
+    assert finished.read("datasets.csv").splitlines() == [
+        "dataset,data,classes,image,train,valid,test,unlabelled,left_out",
+        "digits,real,3,12x12x1,15,6,9,0,0",
+        "pictures,drawn,2,10x10x3,10,4,6,0,0",
+    ]
+
+
+def test_the_long_tables_hold_every_history_and_every_test_image(finished: Finished) -> None:
+    finished.report()
+    histories = pd.read_csv(finished.folder / "reports/history.csv")
+    assert histories.groupby("model", sort=False)["at"].apply(list).to_dict() == {
+        "dense": [1, 2],
+        "cnn": [1, 2],
+        "photo_net": [1, 2],
+    }
+    table = pd.read_csv(finished.folder / "reports/confusion.csv", dtype={"actual": str})
+    assert table.groupby("model")["images"].sum().eq(TEST_IMAGES).all()
+    right = table[table["actual"] == table["predicted"]].groupby("model")["images"].sum()
+    assert right.to_dict() == {"dense": 30, "cnn": 38, "photo_net": 25}
+
+
+def test_wilsons_interval_is_that_of_the_literature() -> None:
+    assert wilson_interval(8, 10) == pytest.approx((0.490162, 0.943318), abs=1e-6)
+    assert wilson_interval(10, 10) == pytest.approx((0.722467, 1), abs=1e-6)
+
+
+def test_mcnemars_exact_test_is_the_binomial_one_of_the_images_that_differ() -> None:
+    first = np.array([True] * 20 + [True] + [False] * 8)
+    second = np.array([True] * 20 + [False] + [True] * 8)
+    found = mcnemar(first, second)
+    assert (found.only_first, found.only_second) == (1, 8)
+    assert found.p == pytest.approx(2 * (1 + 9) / 2**9)
+    assert found.significant
+    assert mcnemar(first, first).p == 1
+    assert not mcnemar(first[18:23], second[18:23]).significant
+
+
+def test_the_best_two_models_of_a_dataset_are_compared(finished: Finished) -> None:
+    page = text_of(html.unescape(finished.report()))
+    assert (
+        "Against the second, dense, it is better than chance explains: of the test images, it "
+        "alone gets 8 right, the second alone 0 (McNemar's exact test, p = 0.008)."
+    ) in page
+    assert "No other model to compare it with." in page
+    finished.add_model("cnn_again", "digits", 37)
+    assert "Against the second, cnn_again, it may be ahead by chance alone" in text_of(
+        finished.report()
+    )
+
+
+def ranked(**models: dict[str, Any]) -> list[dict[str, Any]]:
+    unknown = {"published_test_accuracy": None, "published_valid_accuracy": None, "data": "real"}
+    reached = {"test_accuracy_low": 0.78, "test_accuracy_high": 0.82, "valid_accuracy": 0.81}
+    rows = [{"model": name, "test_accuracy": 0.8} | unknown | reached for name in models]
+    return [row | model for row, model in zip(rows, models.values(), strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("models", "expected"),
+    [
+        (
+            {"a": {"published_test_accuracy": 0.75}},
+            "Published for it: 75.00% of the test images. Here +5.00 percentage points.",
+        ),
+        (
+            {"a": {"published_test_accuracy": 0.79}},
+            "Published for it: 79.00% of the test images. Here +1.00 percentage points, which may "
+            "be chance.",
+        ),
+        (
+            {"a": {"published_valid_accuracy": 0.9}},
+            "Published for it: 90.00% of the validation images. Here -9.00 percentage points "
+            "(81.00%).",
+        ),
+        (
+            {"a": {}, "b": {"published_test_accuracy": 0.6}, "c": {"published_test_accuracy": 0.7}},
+            "Published for c: 70.00% of the test images. Here +10.00 percentage points.",
+        ),
+        ({"a": {}}, "Nothing is published to compare it with."),
+    ],
+)
+def test_the_summary_says_how_far_the_best_model_is_from_the_published_figure(
+    models: dict[str, Any], expected: str
+) -> None:
+    assert report.compare_with_published(ranked(**models)) == expected
+
+
+def test_the_most_frequent_mistake_is_named() -> None:
+    labels, predicted = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 2, 2, 1, 0, 2])
+    assert report.most_confused(labels, predicted, ["ant", "bee", "cow"]) == (
+        "the most frequent mistake is ant taken for cow, 2 of 3 images"
+    )
+    assert report.most_confused(labels, labels, ["ant", "bee", "cow"]) == (
+        "no image is taken for another class"
+    )
+
+
+def test_what_was_left_out_stands_on_the_page_with_the_reasons(tmp_path: Path) -> None:
+    project = Finished(tmp_path)
+    broken = "".join(f"cat.{at}.jpg,no image\n" for at in range(7))
+    project.add_dataset("pictures", "real", f"{broken}notes.txt,no known class\n")
+    project.add_model("photo_net", "pictures", 25)
+    page = text_of(project.report())
+    assert "7 files: no image (cat.0.jpg, cat.1.jpg, cat.2.jpg, cat.3.jpg, cat.4.jpg, and" in page
+    assert "1 file: no known class (notes.txt)" in page
+
+
+def test_every_link_of_the_page_leads_to_something_beside_it(finished: Finished) -> None:
+    page = finished.report()
+    links = re.findall(r'(?:src|href)="([^"]*)"', page)
+    files = [link for link in links if not link.startswith(("#", "data:,"))]
+    assert len(files) == 2 * (3 * len(FIGURES) + 6)
+    for link in files:
+        assert (finished.folder / "reports" / link).is_file(), link
+    for anchor in {link[1:] for link in links if link.startswith("#")}:
+        assert page.count(f'id="{anchor}"') == 1, anchor
+    assert "http" not in page
+
+
+def test_every_picture_says_what_is_on_it(finished: Finished) -> None:
+    texts = re.findall(r'alt="([^"]*)"', finished.report())
+    assert len(texts) == 3 * len(FIGURES) + 6
+    assert all(len(text) > 20 for text in texts)
+    confusion = next(text for text in texts if text.startswith("Confusion matrix of dense"))
+    assert "75.00% of the test images are on its diagonal" in confusion
+    assert any("layer conv2d of cnn" in text for text in texts)
+    assert "Something new of cnn." in texts
+
+
+def test_texts_are_escaped(finished: Finished) -> None:
+    page = finished.report()
+    assert "<title>Results &amp; &lt;more&gt;</title>" in page
+    assert "<more>" not in page
+
+
+def test_where_the_data_was_downloaded_from_is_no_part_of_the_report(finished: Finished) -> None:
+    assert "somebody" not in finished.report()
+
+
+def test_two_runs_in_two_places_give_the_same_bytes(finished: Finished, tmp_path: Path) -> None:
+    shutil.copytree(finished.folder, tmp_path / "another place")
+    another = Finished(tmp_path / "another place")
+    another.params = finished.params
+    finished.report()
+    another.report()
+    files = sorted(p for p in finished.folder.rglob("*") if p.is_file())
+    assert len([p for p in files if p.parent.name == "overview"]) == 6
+    for path in files:
+        other = another.folder / path.relative_to(finished.folder)
+        assert path.read_bytes() == other.read_bytes(), path.name
+
+
+def test_the_overview_changes_with_what_it_shows(finished: Finished) -> None:
+    def pictures() -> dict[str, bytes]:
+        return {p.stem: p.read_bytes() for p in (finished.folder / "reports/overview").iterdir()}
+
+    finished.report()
+    before = pictures()
+    finished.params["report"]["seed"] = 1
+    finished.params["models"].pop("cnn")
+    finished.report()
+    changed = {name for name, image in pictures().items() if image != before[name]}
+    assert changed == {"accuracy", "costs", "examples_digits", "examples_pictures"}
+
+
+def test_examples_are_as_many_of_each_class_or_all_there_are() -> None:
+    labels = np.array([1, 0, 0, 1, 0, 2, 0], np.uint8)
+    chosen = choose_examples(labels, 2, seed=0)
+    assert list(labels[chosen]) == [0, 0, 1, 1, 2]
+    assert list(chosen) == list(choose_examples(labels, 2, seed=0))
+    assert len({tuple(choose_examples(labels, 2, seed)) for seed in range(9)}) > 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "reports/metrics/cnn.json",
+        "reports/figures/cnn",
+        "data/history/cnn.csv",
+        "data/predictions/cnn/test_probabilities.npy",
+        "data/splits/digits/summary.json",
+        "data/arrays/digits/left_out.csv",
+    ],
+)
+def test_what_is_missing_is_named_and_nothing_is_written(finished: Finished, name: str) -> None:
+    path = finished.folder / name
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    with pytest.raises(UserError, match=rf"^{re.escape(name)} is missing: `dvc repro`"):
+        finished.report()
+    assert not (finished.folder / "reports/index.html").exists()
+
+
+def test_all_models_are_plotted_together_from_git_alone(
+    reproduced: Project, tmp_path: Path
+) -> None:
+    reproduced.run("git", "clone", "--quiet", ".", str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone")
+    clone.environment = reproduced.environment
+    shutil.copytree(TOP / ".dvc/plots", clone.folder / ".dvc/plots", dirs_exist_ok=True)
+    changed = clone.folder / "reports/accuracy.csv"
+    changed.write_text(changed.read_text().replace("epochs", "rounds"))
+    for command, revisions in (("show", ["workspace"]), ("diff", ["HEAD", "workspace"])):
+        plots = json.loads(clone.run("dvc", "plots", command, "--json"))
+        assert plots.get("errors") is None
+        for name in (
+            "validation_loss",
+            "reports/history.csv",
+            "reports/confusion.csv",
+            "reports/accuracy.csv",
+        ):
+            [plot] = plots["data"][name]
+            assert sorted(plot["revisions"]) == revisions
+            template, values = json.dumps(plot["content"]), plot["content"]["data"]["values"]
+            assert "DVC_METRIC" not in template, "every anchor is filled"
+            assert {row["model"] for row in values} == {"dense", "cnn"}
+            assert {row["rev"] for row in values} == set(revisions)

@@ -1,0 +1,50 @@
+"""`make verify` tells which outputs are the same as those of the last commit."""
+
+from pathlib import Path
+
+from conftest import Project
+
+from stages.lib.files import write_json
+from stages.verify import compare, first_difference, hashes
+
+
+def test_a_fresh_run_elsewhere_gives_every_output_the_same_bytes_and_names_another(
+    project: Project,
+) -> None:
+    lock = project.folder / "dvc.lock"
+    text = lock.read_text()
+    at = text.index("md5: ", text.index("path: data/models/dense.keras\n"))
+    lock.write_text(f"{text[: at + 5]}{'0' * 32}{text[at + 37 :]}")
+    project.run("git", "commit", "--all", "--quiet", "--message=A model of other bytes")
+    lines = project.run("python", "-m", "stages.verify", fails=True).splitlines()
+    verdicts = [line.split(maxsplit=1) for line in lines if line.startswith(("same ", "different"))]
+    assert [path for verdict, path in verdicts if verdict == "different"] == [
+        "data/models/dense.keras"
+    ]
+    assert {"data/models/cnn.keras", "reports/index.html"} < {path for _, path in verdicts}
+    assert f"{len(verdicts)} outputs compared, {len(verdicts) - 1} identical" in lines
+    assert "versions and devices are the same: this is a fault" in "\n".join(lines)
+
+
+def test_timing_is_not_compared() -> None:
+    outputs = [{"path": "data/timing/a.json", "md5": "1"}, {"path": "data/a.csv", "md5": "2"}]
+    assert hashes({"stages": {"train@a": {"outs": outputs}, "b": {}}}) == {"data/a.csv": "2"}
+
+
+def test_outputs_are_told_apart() -> None:
+    verdicts = compare({"a": "1", "b": "1", "c": "1"}, {"b": "1", "c": "2", "d": "1"})
+    assert verdicts == [
+        ("a", "only here"),
+        ("b", "same"),
+        ("c", "different"),
+        ("d", "only there"),
+    ]
+
+
+def test_the_first_version_that_differs_is_named(tmp_path: Path) -> None:
+    for folder, keras in (("here", "3.15.1"), ("there", "3.16.0")):
+        (tmp_path / folder).mkdir()
+        environment = {"python": "3.11.7", "keras": keras, "numpy": folder}
+        write_json(tmp_path / folder / "m.json", {"environment": environment})
+    difference = first_difference(tmp_path / "here", tmp_path / "there")
+    assert difference == "keras: 3.15.1 then, 3.16.0 now"
