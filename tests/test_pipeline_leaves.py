@@ -273,8 +273,8 @@ def test_a_changed_file_changes_the_stages_that_list_it_and_no_others(
     recorded: Recorded, file: str
 ) -> None:
     path = recorded.folder / file
-    text = path.read_text()
-    path.write_text(text + "\n# A new comment\n")
+    content = path.read_bytes()
+    path.write_bytes(content + b"\n# A new comment\n")
     listing = {
         stage
         for name in ("download", "prepare", "split", "train", "evaluate", "plot", "report")
@@ -284,4 +284,4 @@ def test_a_changed_file_changes_the_stages_that_list_it_and_no_others(
     try:
         assert recorded.changed() == listing
     finally:
-        path.write_text(text)
+        path.write_bytes(content)
