@@ -1,7 +1,7 @@
 """Evaluates one model: `python -m stages.evaluate MODEL`.
 
 Reads `data/models/M.keras` and its dataset's `data/splits/D/`. Writes `reports/metrics/M.json`
-(accuracy and cross-entropy on the validation and the test images, number of parameters) and
+(accuracy and cross-entropy on the validation and the test images, parameters, multiply-adds) and
 `data/predictions/M/`, everything that the pictures need, so that drawing them needs no TensorFlow:
 
     summary.json           classes, expected calibration error, what Grad-CAM looked at
@@ -203,6 +203,7 @@ def main(model: str) -> None:
         for metric, value in measure(part, probabilities[name]).items():
             metrics[f"{name}_{metric}"] = value
     metrics["parameters"] = trained.count_params()
+    metrics["multiply_adds"] = inspection.count_multiply_adds(trained)
 
     said = probabilities["test"]
     per_class = measure_classes(test.labels, said, classes)

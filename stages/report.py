@@ -150,7 +150,7 @@ def accuracy_row(
         "training_images": sum(dataset["images"]["train"].values()),
         "published_training_images": published.training_images,
         "parameters": metrics["parameters"],
-        "multiply_adds": metrics.get("multiply_adds"),
+        "multiply_adds": metrics["multiply_adds"],
         "trained_for": f"{model.training[length]} {length}",
         "test_loss": metrics["test_loss"],
         "test_accuracy_low": round(interval.low, 4),
@@ -388,9 +388,7 @@ def overview_points(ranked: dict[str, list[dict[str, Any]]]) -> dict[str, list[P
     Args:
         ranked: The rows of each dataset, the best model first.
     """
-    rows = [row for found in ranked.values() for row in found]
     costs = {"parameters": "parameters", "multiply_adds": "multiply-adds an image"}
-    known = [key for key in costs if all(row[key] for row in rows)]
     return {
         name: [
             Point(
@@ -398,7 +396,7 @@ def overview_points(ranked: dict[str, list[dict[str, Any]]]) -> dict[str, list[P
                 row["test_accuracy"],
                 Interval(row["test_accuracy_low"], row["test_accuracy_high"]),
                 None if row["test_difference"] is None else row["published_test_accuracy"],
-                {costs[key]: row[key] for key in known},
+                {name: row[key] for key, name in costs.items()},
             )
             for row in found
         ]

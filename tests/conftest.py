@@ -123,6 +123,7 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.write_params(params | {name: own[name] for name in ("evaluation", "plots")})
     project.run("git", "init", "--quiet", "--initial-branch=main")
     project.run("dvc", "init", "--quiet")
+    shutil.copytree(TOP / ".dvc/plots", project.folder / ".dvc/plots", dirs_exist_ok=True)
     project.run("git", "add", "--all")
     project.run("git", "commit", "--quiet", "--message=Before the first run")
     project.repro()

@@ -119,6 +119,7 @@ def test_metrics_are_those_of_a_plain_recomputation(model: str, dataset: str) ->
         expected[f"{part}_accuracy"] = float((probabilities.argmax(1) == labels).mean())
         expected[f"{part}_loss"] = float(-np.log(np.maximum(right, 1e-7)).mean())
     expected["parameters"] = saved(model).count_params()
+    expected["multiply_adds"] = inspection.count_multiply_adds(saved(model))
     metrics = read_json(Path(f"reports/metrics/{model}.json"))
     assert list(metrics) == list(expected)
     assert metrics == pytest.approx(expected, abs=2e-4)
@@ -379,3 +380,10 @@ def test_another_process_writes_the_same_bytes(project: Path, tmp_path: Path) ->
     assert names == sorted(path.name for path in (tmp_path / folder).iterdir())
     for path in [*(folder / name for name in names), Path("reports/metrics/convolutional.json")]:
         assert (tmp_path / path).read_bytes() == (project / path).read_bytes(), path
+
+
+def test_multiply_adds_are_those_that_are_published() -> None:
+    vgg16 = keras.applications.VGG16(weights=None)
+    assert inspection.count_multiply_adds(vgg16) / 1e9 == pytest.approx(15.5, abs=0.05)
+    resnet50 = keras.applications.ResNet50(weights=None)
+    assert inspection.count_multiply_adds(resnet50) / 1e9 == pytest.approx(3.86, abs=0.05)

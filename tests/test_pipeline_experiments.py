@@ -51,7 +51,7 @@ def test_a_clone_without_data_compares_commits(clone: Project) -> None:
     metrics = json.loads(clone.run("dvc", "metrics", "diff", "HEAD~1", "--json"))
     assert set(metrics) == {"reports/metrics/dense.json"}
     changed = json.loads(clone.run("dvc", "params", "diff", "HEAD~1", "--json"))
-    assert changed == {"params.yaml": {"models.dense.training.steps": {"old": 7, "new": 12}}}
+    assert set(changed["params.yaml"]) == {"models.dense.training.steps"}
     clone.run("dvc", "exp", "show", "--json")
 
 

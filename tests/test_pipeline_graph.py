@@ -88,6 +88,14 @@ def test_a_dataset_downloaded_again_unchanged_prepares_nothing(project: Project)
     assert project.repro() == set()
 
 
+def test_a_retrained_model_that_comes_out_identical_is_not_evaluated_again(
+    project: Project,
+) -> None:
+    assert project.repro("--force", "--single-item", "train@cnn") == {"train@cnn"}
+    assert "data/timing/cnn.json" in project.run("dvc", "diff", "HEAD")
+    assert project.repro() == set()
+
+
 def test_a_stage_that_fails_says_why_and_leaves_the_earlier_ones_recorded(
     project: Project,
 ) -> None:

@@ -1,10 +1,12 @@
 """Training: its outputs, the same bytes on every run, interrupted or not, on one device or two."""
 
+import functools
 import hashlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +48,9 @@ def options(**values: Any) -> stage.Options:
     )
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A folder with a dataset of 50 bright and dark squares, its splits, and params.yaml."""
-    folder = tmp_path / "data/splits/tiny"
+def make_project(top: Path) -> Path:
+    """Makes a folder with a dataset of 50 bright and dark squares, its splits, and params.yaml."""
+    folder = top / "data/splits/tiny"
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for part, count in (("train", 50), ("valid", 20), ("test", 20)):
@@ -58,8 +59,29 @@ def project(tmp_path: Path) -> Path:
         np.save(folder / f"{part}_images.npy", images.astype(np.uint8))
         np.save(folder / f"{part}_labels.npy", labels)
     write_json(folder / "summary.json", {"classes": ["dark", "bright"], "image_shape": [8, 8, 1]})
-    write_params(tmp_path)
-    return tmp_path
+    write_params(top)
+    return top
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return make_project(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, str]]:
+    """Returns the project after a training in the given precision, and what that printed."""
+
+    @functools.cache
+    def trained(precision: str) -> tuple[Path, str]:
+        project = make_project(tmp_path_factory.mktemp(precision))
+        write_params(project, precision=precision)
+        return project, run(project, PYTHONHASHSEED="1")
+
+    return trained
+
+
+Trained = Callable[[str], tuple[Path, str]]
 
 
 def write_params(project: Path, **common: Any) -> None:
@@ -135,13 +157,12 @@ def test_a_recipe_that_makes_no_sense_is_an_error(values: dict[str, Any], expect
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_two_runs_give_the_same_bytes_whatever_the_machine_offers(
-    project: Path, precision: str
+    project: Path, uninterrupted: Trained, precision: str
 ) -> None:
+    first, printed = uninterrupted(precision)
+    assert printed.startswith("device: ")
+    assert printed.splitlines()[0].endswith(f"2 threads; precision: {precision}")
     write_params(project, precision=precision)
-    first_line = run(project, PYTHONHASHSEED="1").splitlines()[0]
-    assert first_line.startswith("device: ")
-    assert first_line.endswith(f"2 threads; precision: {precision}")
-    first = digests(project)
     one_core = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
     run(
         project,
@@ -152,20 +173,14 @@ def test_two_runs_give_the_same_bytes_whatever_the_machine_offers(
         TF_ENABLE_ONEDNN_OPTS="0",
         KERAS_BACKEND="jax",
     )
-    assert digests(project) == first
+    assert digests(project) == digests(first)
     assert not (project / "data/checkpoints/m").exists()
 
 
-def test_another_seed_gives_another_model(project: Path) -> None:
-    run(project)
-    first = digests(project)
-    write_params(project, seed=1)
-    run(project)
-    assert digests(project)["m.keras"] != first["m.keras"]
-
-
-def test_the_outputs_are_a_bare_model_a_history_and_what_it_was_made_with(project: Path) -> None:
-    run(project)
+def test_the_outputs_are_a_bare_model_a_history_and_what_it_was_made_with(
+    uninterrupted: Trained,
+) -> None:
+    project, _ = uninterrupted("float32")
     history = pd.read_csv(project / "data/history/m.csv")
     assert list(history["epoch"]) == [1, 2, 3]
     assert {"loss", "accuracy", "val_loss", "val_accuracy"} < set(history.columns)
@@ -203,32 +218,31 @@ train.main("m")
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_a_training_that_was_killed_goes_on_to_the_same_bytes(
-    project: Path, precision: str
+    project: Path, uninterrupted: Trained, precision: str
 ) -> None:
     write_params(project, precision=precision)
-    run(project)
-    whole = digests(project)
     with pytest.raises(AssertionError):
         run(project, KILLED.format(before="pass"))
     assert "going on after row 2 of the history" in run(project)
-    assert digests(project) == whole
+    assert digests(project) == digests(uninterrupted(precision)[0])
 
 
-def test_a_state_that_was_cut_off_is_not_believed(project: Path) -> None:
-    run(project)
-    whole = digests(project)
+def test_a_state_that_was_cut_off_is_not_believed(project: Path, uninterrupted: Trained) -> None:
     with pytest.raises(AssertionError):
         run(project, KILLED.format(before="os.truncate(self._path, 3000)"))
     assert "the saved state is incomplete: set aside" in run(project)
-    assert digests(project) == whole
+    assert digests(project) == digests(uninterrupted("float32")[0])
 
 
-def test_a_state_of_other_params_is_not_resumed(project: Path) -> None:
+def test_a_state_of_another_seed_is_not_resumed_and_gives_another_model(
+    project: Path, uninterrupted: Trained
+) -> None:
     with pytest.raises(AssertionError):
         run(project, KILLED.format(before="pass"))
     write_params(project, seed=1)
     assert "belongs to other params, data, code or versions: set aside" in run(project)
     resumed = digests(project)
+    assert resumed["m.keras"] != digests(uninterrupted("float32")[0])["m.keras"]
     run(project)
     assert digests(project) == resumed
 
