@@ -47,7 +47,7 @@ class Options(Section):
     """`models.M.training`: the recipe, its length given either as `epochs` or as `steps`.
 
     `every` goes with `steps`: the history has a row after the first step and every so many more.
-    `seed` replaces the common one for this model alone.
+    `seed` and `precision` replace the common ones for this model alone.
     """
 
     optimizer: Spec
@@ -56,6 +56,7 @@ class Options(Section):
     steps: PositiveInt | None = None
     every: PositiveInt | None = None
     seed: int | None = Field(None, ge=0)
+    precision: Precision | None = None
 
     @model_validator(mode="after")
     def _has_one_length(self) -> "Options":
@@ -191,7 +192,8 @@ def main(model: str) -> None:
     options = params.read(f"{key}.training", Options)
     folder = Path("data/splits") / params.read(f"{key}.dataset", str)
     seed = common.seed if options.seed is None else options.seed
-    runtime = set_up(common.device, common.threads, common.precision, seed)
+    precision = options.precision or common.precision
+    runtime = set_up(common.device, common.threads, precision, seed)
     summary = read_summary(folder)
     part, valid = read_part(folder, "train"), read_part(folder, "valid")
     with runtime.strategy.scope():

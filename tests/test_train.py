@@ -84,10 +84,11 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], t
 Trained = Callable[[str], tuple[Path, str]]
 
 
-def write_params(project: Path, **common: Any) -> None:
+def write_params(project: Path, own: dict[str, Any] | None = None, **common: Any) -> None:
     training = {"seed": 0, "device": "cpu", "precision": "float32", "threads": 2} | common
+    model = RECIPE | {"training": RECIPE["training"] | (own or {})}
     (project / "params.yaml").write_text(
-        yaml.safe_dump({"training": training, "models": {"m": RECIPE}})
+        yaml.safe_dump({"training": training, "models": {"m": model}})
     )
 
 
@@ -175,6 +176,15 @@ def test_two_runs_give_the_same_bytes_whatever_the_machine_offers(
     )
     assert digests(project) == digests(first)
     assert not (project / "data/checkpoints/m").exists()
+
+
+def test_a_models_own_seed_and_precision_replace_the_common_ones(
+    project: Path, uninterrupted: Trained
+) -> None:
+    own = {"seed": 0, "precision": "float32"}
+    write_params(project, own, seed=5, precision="mixed_bfloat16")
+    assert "precision: float32" in run(project)
+    assert digests(project) == digests(uninterrupted("float32")[0])
 
 
 def test_the_outputs_are_a_bare_model_a_history_and_what_it_was_made_with(
