@@ -74,7 +74,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="verify-") as folder:
         clone = Path(folder) / "clone"
         subprocess.run(["git", "clone", "--quiet", ".", str(clone)], check=True)
-        # Local sources are relative to the project's folder.
         print(f"Running all stages afresh in {clone}", flush=True)
         environment = os.environ | ELSEWHERE
         subprocess.run(["dvc", "repro", "--force"], cwd=clone, env=environment, check=True)

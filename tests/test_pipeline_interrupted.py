@@ -64,12 +64,21 @@ def uninterrupted(
     return project, digests(whole)
 
 
+@pytest.fixture
+def project(uninterrupted: tuple[Project, list[str]], tmp_path: Path) -> Project:
+    """A copy of that project, its longer training still to come."""
+    return uninterrupted[0].copy(tmp_path / "project")
+
+
+@pytest.fixture
+def expected(uninterrupted: tuple[Project, list[str]]) -> list[str]:
+    return uninterrupted[1]
+
+
 @pytest.mark.parametrize("killed", ["dvc", "stage", "group"])
 def test_a_killed_training_goes_on_to_the_same_bytes(
-    uninterrupted: tuple[Project, list[str]], tmp_path: Path, killed: str
+    project: Project, expected: list[str], killed: str
 ) -> None:
-    original, expected = uninterrupted
-    project = original.copy(tmp_path / "project")
     state = project.folder / "data/checkpoints/cnn/state.npz"
     moments = random.Random(killed)  # noqa: S311
     for _ in range(2):
@@ -95,11 +104,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes(
     assert not [path for path in project.folder.rglob("*.part*") if ".dvc" not in path.parts]
 
 
-def test_ctrl_c_ends_with_a_line_and_loses_no_epoch(
-    uninterrupted: tuple[Project, list[str]], tmp_path: Path
-) -> None:
-    original, expected = uninterrupted
-    project = original.copy(tmp_path / "project")
+def test_ctrl_c_ends_with_a_line_and_loses_no_epoch(project: Project, expected: list[str]) -> None:
     dvc = start(project)
     wait_for(project.folder / "data/checkpoints/cnn/state.npz")
     os.killpg(dvc.pid, signal.SIGINT)
@@ -112,10 +117,8 @@ def test_ctrl_c_ends_with_a_line_and_loses_no_epoch(
 
 
 def test_a_second_training_of_the_same_model_is_refused(
-    uninterrupted: tuple[Project, list[str]], tmp_path: Path
+    project: Project,
 ) -> None:
-    original, _ = uninterrupted
-    project = original.copy(tmp_path / "project")
     dvc = start(project)
     wait_for(project.folder / "data/checkpoints/cnn/state.npz")
     stage_of(dvc).suspend()
