@@ -15,8 +15,10 @@ Reads `data/models/M.keras` and its dataset's `data/splits/D/`. Writes `reports/
     layers.csv             the network's layers
     weights.npy, class_images.npy, filters.npy, feature_maps.npz, grad_cam.npy, examples_*.npy
                            what is inside the network, as far as it makes sense: see `inspection`
+                           and `weights`
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +34,12 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from stages.lib import inspection, params
+from stages.lib import inspection, params, weights
 from stages.lib.command import run
 from stages.lib.files import whole, write_json
 from stages.lib.params import Section
 from stages.lib.runtime import Device, keras, set_up
-from stages.lib.splits import Part, read_part, read_summary
+from stages.lib.splits import Part, Unlabelled, read_part, read_summary, read_unlabelled
 
 SHOWN = 100
 MISTAKES = 24
@@ -145,7 +147,7 @@ def choose(count: int, most: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(count)[:most])
 
 
-def choose_examples(labels: np.ndarray, seed: int) -> np.ndarray:
+def choose_pair(labels: np.ndarray, seed: int) -> np.ndarray:
     """Returns the indexes of two images, of different classes if there are such."""
     order = np.random.default_rng(seed).permutation(len(labels))
     _, first = np.unique(labels[order], return_index=True)
@@ -171,12 +173,12 @@ def inspect(model: keras.Model, images: np.ndarray, seed: int) -> dict[str, Any]
     """
     probabilities = predict(model, images, len(images))
     likeliest = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
-    weights = inspection.first_weights(model)
+    units = weights.first_weights(model)
     layer, heat = inspection.grad_cam(model, images, likeliest) or (None, None)
     return {
-        "weights": None if weights is None else weights[choose(len(weights), UNITS, seed)],
-        "class_images": inspection.class_images(model),
-        "filters": inspection.first_filters(model),
+        "weights": None if units is None else units[choose(len(units), UNITS, seed)],
+        "class_images": weights.class_images(model),
+        "filters": weights.first_filters(model),
         "feature_maps": inspection.feature_maps(model, images),
         "grad_cam": heat,
         "grad_cam_layer": layer,
@@ -185,33 +187,71 @@ def inspect(model: keras.Model, images: np.ndarray, seed: int) -> dict[str, Any]
     }
 
 
-def main(model: str) -> None:
-    """Evaluates the model named `model` in `params.yaml`."""
-    options = params.read("evaluation", Options)
-    folder = Path("data/splits") / params.read(f"models.{model}.dataset", str)
-    set_up(options.device, options.threads)
-    trained = keras.models.load_model(Path("data/models") / f"{model}.keras", compile=False)
-    classes = read_summary(folder)["classes"]
+@dataclass(frozen=True)
+class Evaluation:
+    """What there is to say of a model.
 
-    valid, test = read_part(folder, "valid"), read_part(folder, "test")
-    metrics: dict[str, float] = {}
-    probabilities = {
-        name: predict(trained, part.images, options.batch_size)
-        for name, part in (("valid", valid), ("test", test))
-    }
-    for name, part in (("valid", valid), ("test", test)):
-        for metric, value in measure(part, probabilities[name]).items():
-            metrics[f"{name}_{metric}"] = value
-    metrics["parameters"] = trained.count_params()
-    metrics["multiply_adds"] = inspection.count_multiply_adds(trained)
+    Attributes:
+        metrics: Single numbers, for `dvc metrics`.
+        summary: What else is a single value.
+        arrays: By the names of their files, as `feature_maps` is.
+        feature_maps: By the names of their layers.
+        tables: By the names of their files.
+    """
 
-    said = probabilities["test"]
-    per_class = measure_classes(test.labels, said, classes)
+    metrics: dict[str, float]
+    summary: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    feature_maps: dict[str, np.ndarray]
+    tables: dict[str, pd.DataFrame]
+
+
+def evaluate(
+    model: keras.Model,
+    valid: Part,
+    test: Part,
+    unlabelled: Unlabelled,
+    classes: list[str],
+    options: Options,
+) -> Evaluation:
+    """Evaluates `model`, which takes uint8 images to probabilities.
+
+    Args:
+        model: The network.
+        valid: What it was validated on.
+        test: What it has never seen.
+        unlabelled: What to submit and to show; if there is none, test images are shown.
+        classes: The names of the classes.
+        options: Of the evaluation.
+    """
+    on_valid = predict(model, valid.images, options.batch_size)
+    said = predict(model, test.images, options.batch_size)
+    metrics = {f"valid_{metric}": value for metric, value in measure(valid, on_valid).items()}
+    metrics |= {f"test_{metric}": value for metric, value in measure(test, said).items()}
+    metrics["parameters"] = model.count_params()
+    metrics["multiply_adds"] = inspection.count_multiply_adds(model)
+
     calibration, calibration_error = calibrate(test.labels, said)
     counts = confusion_matrix(test.labels, said.argmax(1), labels=range(len(classes)))
+    tables = {
+        "confusion_matrix": pd.DataFrame(
+            counts, pd.Index(classes, name="true class"), classes
+        ).reset_index(),
+        "per_class": measure_classes(test.labels, said, classes),
+        "calibration": calibration,
+        "layers": inspection.layer_table(model),
+    }
+    images, shown, source = test.images, said, "test"
+    if len(unlabelled.images):
+        images, source = unlabelled.images, "unlabelled"
+        shown = predict(model, images, options.batch_size)
+        if len(classes) == 2:
+            tables["submission"] = submit(unlabelled.names, shown)
+
     mistakes = find_mistakes(test.labels, said)[:MISTAKES]
-    examples = choose_examples(test.labels, options.seed)
-    inside = inspect(trained, test.images[examples], options.seed)
+    examples = choose_pair(test.labels, options.seed)
+    inside = inspect(model, test.images[examples], options.seed)
+    chosen = choose(len(images), SHOWN, options.seed)
     arrays = {
         "test_labels": test.labels,
         "test_probabilities": said,
@@ -219,47 +259,40 @@ def main(model: str) -> None:
         "mistakes_labels": test.labels[mistakes],
         "mistakes_probabilities": said[mistakes],
         "examples_labels": test.labels[examples],
+        "shown_images": images[chosen],
+        "shown_probabilities": shown[chosen],
     } | {name: value for name, value in inside.items() if isinstance(value, np.ndarray)}
-    images, shown = np.load(folder / "unlabelled_images.npy", mmap_mode="r"), said
-    submission = None
-    if len(images):
-        shown = predict(trained, images, options.batch_size)
-        if len(classes) == 2:
-            submission = submit(np.load(folder / "unlabelled_names.npy"), shown)
-    else:
-        images = test.images
-    chosen = choose(len(images), SHOWN, options.seed)
-    arrays |= {"shown_images": images[chosen], "shown_probabilities": shown[chosen]}
+    summary = {
+        "classes": classes,
+        "expected_calibration_error": round(calibration_error, 4),
+        "shown": source,
+        "grad_cam_layer": inside["grad_cam_layer"],
+    }
+    return Evaluation(metrics, summary, arrays, inside["feature_maps"], tables)
 
-    outputs = (
-        Path("data/predictions") / model,
-        Path("reports/metrics") / f"{model}.json",
-    )
+
+def main(model: str) -> None:
+    """Evaluates the model named `model` in `params.yaml`."""
+    options = params.read("evaluation", Options)
+    folder = Path("data/splits") / params.read(f"models.{model}.dataset", str)
+    set_up(options.device, options.threads)
+    trained = keras.models.load_model(Path("data/models") / f"{model}.keras", compile=False)
+    valid, test = read_part(folder, "valid"), read_part(folder, "test")
+    classes = read_summary(folder)["classes"]
+    found = evaluate(trained, valid, test, read_unlabelled(folder), classes, options)
+
+    outputs = (Path("data/predictions") / model, Path("reports/metrics") / f"{model}.json")
     with whole(*outputs) as (predictions, metrics_file):
         predictions.mkdir()
-        summary = {
-            "classes": classes,
-            "expected_calibration_error": round(calibration_error, 4),
-            "shown": "test" if images is test.images else "unlabelled",
-            "grad_cam_layer": inside["grad_cam_layer"],
-        }
-        write_json(predictions / "summary.json", summary)
-        for name, array in arrays.items():
+        write_json(metrics_file, found.metrics)
+        write_json(predictions / "summary.json", found.summary)
+        for name, array in found.arrays.items():
             np.save(predictions / f"{name}.npy", array)
-        if inside["feature_maps"]:
-            np.savez_compressed(predictions / "feature_maps.npz", **inside["feature_maps"])
-        tables = {
-            "confusion_matrix": pd.DataFrame(
-                counts, pd.Index(classes, name="true class"), classes
-            ).reset_index(),
-            "per_class": per_class,
-            "calibration": calibration,
-            "layers": inspection.layer_table(trained),
-        }
-        tables |= {} if submission is None else {"submission": submission}
-        for name, table in tables.items():
+        if found.feature_maps:
+            maps: dict[str, Any] = found.feature_maps
+            np.savez_compressed(predictions / "feature_maps.npz", **maps)
+        for name, table in found.tables.items():
             table.to_csv(predictions / f"{name}.csv", index=False, float_format="%.4f")
-        write_json(metrics_file, metrics)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Draws one model's figures: `python -m stages.plot MODEL`.
 
-Reads `data/history/M.csv`, `data/predictions/M/` and `stages/published.csv` (the curves of the
-material that the models come from). Writes `reports/figures/M/*.png`, those that make sense for the
-model. Needs no TensorFlow: all that takes the network is computed by `evaluate`.
+Reads `data/history/M.csv`, `data/snapshots/M.npy`, `data/predictions/M/` and `stages/published.csv`
+(the curves of the material that the models come from). Writes `reports/figures/M/*.png`, those that
+make sense for the model. Needs no TensorFlow: all that takes the network is computed by `evaluate`.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,6 +31,7 @@ MOST_NUMBERS = 12
 MOST_CLASSES = 30
 MOST_LAYERS = 30
 FINEST = 3
+MOST_SNAPSHOTS = 13
 
 CONFIDENCE = "confidence: probability of the predicted class"
 
@@ -56,7 +57,8 @@ class Results:
         history: A row an epoch or every so many steps.
         published: Its published curves: `unit` (epoch or step), `at`, `metric`, `value`.
         summary: The classes and what else is a single value.
-        files: Arrays and tables that `evaluate` wrote, by their names without the ending.
+        files: Arrays and tables that `evaluate` wrote, by their names without the ending, and the
+            `snapshots` of the weights at each row of the history.
     """
 
     model: str
@@ -72,12 +74,15 @@ class Results:
         return names
 
 
-def read_results(model: str, history: Path, predictions: Path, published: Path) -> Results:
+def read_results(
+    model: str, history: Path, snapshots: Path, predictions: Path, published: Path
+) -> Results:
     """Reads what is known of a model.
 
     Args:
         model: Its name.
         history: The CSV file of its training.
+        snapshots: The weights that its training kept.
         predictions: The folder that `evaluate` wrote.
         published: The CSV file of all published curves.
     """
@@ -89,7 +94,7 @@ def read_results(model: str, history: Path, predictions: Path, published: Path) 
         pd.read_csv(history),
         curves[curves["model"] == model],
         read_json(predictions / "summary.json"),
-        tables | arrays,
+        tables | arrays | {"snapshots": np.load(snapshots)},
     )
 
 
@@ -345,6 +350,27 @@ def draw_weights(results: Results) -> Figure:
     return _draw_weights(title, weights, 15)
 
 
+def draw_weights_over_training(results: Results) -> Figure | None:
+    """Draws how the weights of a few hidden units change, from left to right."""
+    snapshots = results.files["snapshots"]
+    if not snapshots.shape[1]:
+        return None
+    at = results.history.iloc[:, 0]
+    shown = np.linspace(0, len(at) - 1, min(len(at), MOST_SNAPSHOTS)).round().astype(int)
+    units, height, width, channels = snapshots.shape[1:]
+    images = snapshots[shown].swapaxes(0, 1).reshape(-1, height, width, channels)
+    title = f"{results.model}: weights of {units} units of the first layer as it learns"
+    figure = _draw_weights(title, images, len(shown))
+    axes = figure.axes[0]
+    left, right = axes.get_xlim()
+    places = left + (right - left) * (np.arange(len(shown)) + 0.5) / len(shown)
+    axes.set_xticks(places, at[shown])
+    axes.tick_params(length=0, labelsize="small")
+    axes.set_xlabel(str(at.name))
+    axes.xaxis.set(label_position="top", ticks_position="top")
+    return figure
+
+
 def draw_class_images(results: Results) -> Figure:
     """Draws the product of all weight matrices, an image a class."""
     images = results.files["class_images"]
@@ -455,6 +481,7 @@ FIGURES: dict[str, tuple[Callable[[Results], Figure | None], str]] = {
     "reliability": (draw_reliability, "calibration"),
     "layers": (draw_layers, "layers"),
     "weights": (draw_weights, "weights"),
+    "weights_over_training": (draw_weights_over_training, "snapshots"),
     "class_images": (draw_class_images, "class_images"),
     "filters": (draw_filters, "filters"),
     "grad_cam": (draw_grad_cam, "grad_cam"),
@@ -490,6 +517,7 @@ def main(model: str) -> None:
     results = read_results(
         model,
         Path("data/history") / f"{model}.csv",
+        Path("data/snapshots") / f"{model}.npy",
         Path("data/predictions") / model,
         PUBLISHED,
     )

@@ -354,6 +354,17 @@ def read_left_out(path: Path) -> list[dict[str, Any]]:
     ]
 
 
+def read_sizes(path: Path) -> pd.DataFrame:
+    """Returns how many `images` of a dataset had which `width` and `height`, in pixels."""
+    return pd.read_csv(_existing(path))
+
+
+def sizes_in_words(sizes: pd.DataFrame) -> str:
+    """Returns the sizes of a dataset's images before they were resized: `120-500 x 90-400`."""
+    ranges = [(sizes[side].min(), sizes[side].max()) for side in ("height", "width")]
+    return " x ".join(f"{low}" if low == high else f"{low}-{high}" for low, high in ranges)
+
+
 def long_histories(results: dict[str, Results]) -> pd.DataFrame:
     """Returns all histories as one table: model, at (epoch or step), then the figures."""
     tables = []
@@ -442,13 +453,18 @@ def model_card(
 
 
 def dataset_card(
-    row: dict[str, Any], dataset: dict[str, Any], left_out: list[dict[str, Any]], section: Any
+    row: dict[str, Any],
+    dataset: dict[str, Any],
+    sizes: pd.DataFrame,
+    left_out: list[dict[str, Any]],
+    section: Any,
 ) -> dict[str, Any]:
     """Returns what the page says of a dataset.
 
     Args:
         row: Its row of the table of datasets.
         dataset: What `split` says of it.
+        sizes: As `read_sizes` gives them.
         left_out: As `read_left_out` gives it.
         section: Its section of `params.yaml`.
     """
@@ -456,6 +472,7 @@ def dataset_card(
     return row | {
         "origin": ORIGINS_IN_WORDS[dataset["origin"]],
         "size": " x ".join(map(str, dataset["image_shape"][:2])),
+        "size_before": sizes_in_words(sizes),
         "colour": "colour" if dataset["image_shape"][2] == 3 else "grey",
         "counts": {name: [images[part][name] for part in PARTS] for name in dataset["classes"]},
         "totals": [row[part] for part in PARTS],
@@ -498,6 +515,7 @@ def main() -> None:
         accuracy_row(name, model, datasets[model.dataset], results[name])
         for name, model in models.items()
     ]
+    sizes = {name: read_sizes(Path("data/arrays") / name / "sizes.csv") for name in datasets}
     dataset_rows = [dataset_row(name, dataset) for name, dataset in datasets.items()]
     ranked = rank(rows)
     right = {name: found.right for name, found in results.items()}
@@ -519,6 +537,7 @@ def main() -> None:
             dataset_card(
                 row,
                 datasets[name],
+                sizes[name],
                 read_left_out(Path("data/arrays") / name / "left_out.csv"),
                 sections["datasets"][name],
             )
@@ -551,6 +570,7 @@ def main() -> None:
                 overview_points(ranked),
                 datasets,
                 training,
+                sizes,
                 options.examples_per_class,
                 options.seed,
             )

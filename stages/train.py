@@ -2,8 +2,9 @@
 
 Reads the train and valid parts of its dataset, `data/splits/D/`. Writes `data/models/M.keras`
 (without optimizer; plain Keras opens it), `data/history/M.csv` (loss and accuracy of training and
-validation, a row an epoch or every so many steps) and `data/timing/M.json` (seconds, memory,
-versions: the only output that differs from run to run).
+validation, a row an epoch or every so many steps), `data/snapshots/M.npy` (the weights of a few
+hidden units at each row) and `data/timing/M.json` (seconds, memory, versions: the only output that
+differs from run to run).
 
 The same params, data and versions give the same bytes. A training that was interrupted goes on
 from the end of its last epoch, to the bytes of one that was not.
@@ -24,7 +25,7 @@ import pandas as pd
 from pydantic import Field, PositiveInt, model_validator
 
 from stages.lib import params
-from stages.lib.checkpoint import Checkpoint
+from stages.lib.checkpoint import Checkpoint, Progress
 from stages.lib.command import run
 from stages.lib.files import whole, write_json
 from stages.lib.keras_file import save_model
@@ -32,6 +33,9 @@ from stages.lib.network import Network, Spec, build_network, build_optimizer
 from stages.lib.params import Section
 from stages.lib.runtime import Device, Precision, keras, set_up, tf
 from stages.lib.splits import Part, read_part, read_summary
+from stages.lib.weights import first_weights
+
+UNITS = 10  # whose weights are kept after each row of the history
 
 
 class Common(Section):
@@ -76,7 +80,7 @@ def train(
     options: Options,
     seed: int,
     checkpoint: Checkpoint,
-) -> list[dict[str, float]]:
+) -> Progress:
     """Trains `model`, which is compiled, from where `checkpoint` left off.
 
     Shuffling, dropout and augmentation follow from `seed` and the step alone, so it does not matter
@@ -93,7 +97,9 @@ def train(
     Returns:
         The history: a row an epoch (`epoch`, counted from 1) or every `options.every` steps
         (`step`, counted from 0), with `loss` and `accuracy` as means over the steps since the row
-        before, and `val_loss` and `val_accuracy`.
+        before, and `val_loss` and `val_accuracy`. The snapshots: after each row the weights of the
+        first ten hidden units as images, float32 [units, height, width, channels], none of a
+        network whose first weights are not of a dense layer.
     """
     images = len(part.labels)
     steps_per_epoch = math.ceil(images / options.batch_size)
@@ -101,7 +107,8 @@ def train(
         valid, np.split(np.arange(len(valid.labels)), range(256, len(valid.labels), 256))
     )
     model.optimizer.build(model.trainable_variables)
-    history = checkpoint.restore(model)
+    progress = checkpoint.restore(model)
+    history, snapshots = progress.history, progress.snapshots
     if history:
         print(f"going on after row {len(history)} of the history", flush=True)
     periods = _periods(options, steps_per_epoch)
@@ -117,10 +124,16 @@ def train(
         ).history
         at = {"epoch": end // steps_per_epoch} if options.epochs else {"step": end - 1}
         history.append(at | {name: values[-1] for name, values in figures.items()})
-        checkpoint.save(model, history)
+        snapshots.append(_snapshot(model))
+        checkpoint.save(model, progress)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in history[-1].items())
         print(f"{shown} ({time.perf_counter() - started:.1f} s)", flush=True)
-    return history
+    return progress
+
+
+def _snapshot(model: keras.Model) -> np.ndarray:
+    weights = first_weights(model)
+    return np.empty((0, *model.input_shape[1:]), "f4") if weights is None else weights[:UNITS]
 
 
 def _periods(options: Options, steps_per_epoch: int) -> list[tuple[int, int]]:
@@ -202,23 +215,27 @@ def main(model: str) -> None:
         )
         steps = _periods(options, math.ceil(len(part.labels) / options.batch_size))[-1][-1]
         optimizer = build_optimizer(options.optimizer, steps, f"{key}.training.optimizer")
-        built.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+        # Given by its name, it would be made while TensorFlow traces the first step: twice then.
+        accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+        built.compile(optimizer, "sparse_categorical_crossentropy", metrics=[accuracy])
     settings = (common.model_dump(), network.model_dump(), options.model_dump())
     checkpoint = Checkpoint(
         Path("data/checkpoints") / model, identity(folder, *settings, runtime.environment)
     )
     with checkpoint.locked():
         started = time.perf_counter()
-        history = train(built, part, valid, options, seed, checkpoint)
+        progress = train(built, part, valid, options, seed, checkpoint)
         seconds = time.perf_counter() - started
         outputs = (
             Path("data/models") / f"{model}.keras",
             Path("data/history") / f"{model}.csv",
+            Path("data/snapshots") / f"{model}.npy",
             Path("data/timing") / f"{model}.json",
         )
-        with whole(*outputs) as (model_file, history_file, timing_file):
+        with whole(*outputs) as (model_file, history_file, snapshots_file, timing_file):
             save_model(built, model_file)
-            pd.DataFrame(history).to_csv(history_file, index=False, float_format="%.6g")
+            pd.DataFrame(progress.history).to_csv(history_file, index=False, float_format="%.6g")
+            np.save(snapshots_file, np.stack(progress.snapshots))
             write_json(
                 timing_file,
                 {

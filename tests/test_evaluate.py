@@ -17,6 +17,7 @@ from stages.lib.keras_file import save_model
 from stages.lib.network import Network, build_network
 from stages.lib.runtime import keras, set_up
 from stages.lib.splits import Part
+from stages.lib.weights import class_images, first_weights
 
 TOP = Path(__file__).parents[1]
 PARAMS = """
@@ -237,8 +238,8 @@ def test_another_seed_chooses_other_images_in_their_order() -> None:
 
 def test_examples_are_of_two_classes() -> None:
     labels = np.array([1] * 50 + [0] * 2, np.uint8)
-    assert {int(labels[index]) for index in evaluate.choose_examples(labels, seed=3)} == {0, 1}
-    assert len(evaluate.choose_examples(np.zeros(4, np.uint8), seed=0)) == 1
+    assert {int(labels[index]) for index in evaluate.choose_pair(labels, seed=3)} == {0, 1}
+    assert len(evaluate.choose_pair(np.zeros(4, np.uint8), seed=0)) == 1
 
 
 @pytest.mark.usefixtures("project")
@@ -262,15 +263,15 @@ def test_weight_matrices_that_do_not_follow_each_other_have_no_product() -> None
     layers = ["Flatten", {"Dense": {"units": 6}}, reshape, {"Dense": {"units": 2}}, "Flatten"]
     network = Network(layers=layers)
     model = build_network(network, (3, 3, 1), 2, "network")
-    assert inspection.first_weights(model) is not None
-    assert inspection.class_images(model) is None
+    assert first_weights(model) is not None
+    assert class_images(model) is None
 
 
 def test_many_hidden_units_are_chosen_by_seed() -> None:
     network = Network(layers=["Flatten", {"Dense": {"units": 300}}])
     model = build_network(network, (3, 3, 1), 2, "network")
     kept = evaluate.inspect(model, random_images(2, 3, 3, 1), seed=0)["weights"]
-    all_units = inspection.first_weights(model)
+    all_units = first_weights(model)
     assert all_units is not None
     assert len(kept) == evaluate.UNITS
     assert {unit.tobytes() for unit in kept} < {unit.tobytes() for unit in all_units}

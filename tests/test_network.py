@@ -108,6 +108,10 @@ def test_layers_may_stand_before_an_application() -> None:
             {"application": "VGG16", "output": {"use_bias": False}},
             ": `output` goes with `layers`; an application brings its own output",
         ),
+        (
+            {"layers": ["Flatten"], "kernel_initializer": "HeNormal"},
+            ": `kernel_initializer` goes with an `application`; layers take it themselves",
+        ),
         ({"layers": [{"Conv2D": {"filters": 4}}]}, ".layers[0].Conv2D: Keras does not accept this"),
         (
             {"layers": [{"Conv2D": {"filters": "4", "kernel_size": 3}}]},
@@ -129,9 +133,35 @@ def test_what_keras_cannot_build_is_named_by_its_full_path(
     assert message(network).startswith(expected)
 
 
-def test_the_momentum_of_all_batch_normalisations_can_be_set() -> None:
-    network = {"layers": ["BatchNormalization", "Flatten"], "batch_norm_momentum": 0.5}
-    assert build(network).layers[1].momentum == 0.5
+def test_the_momentum_of_an_applications_batch_normalisations_can_be_set() -> None:
+    network = {"layers": ["BatchNormalization"], "application": "ResNet50"}
+    own, *others = (
+        layer.momentum
+        for layer in build(network | {"batch_norm_momentum": 0.5}, PHOTOGRAPH).layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+    )
+    assert (own, set(others)) == (0.99, {0.5})
+
+
+def test_the_initializer_of_an_applications_kernels_can_be_set() -> None:
+    layers = [{"Conv2D": {"filters": 3, "kernel_size": 1, "kernel_initializer": "ones"}}]
+    network = {"layers": layers, "application": "VGG16"}
+    normal = {"RandomNormal": {"stddev": 0.5}}
+    first, *others, last = (
+        layer.kernel.numpy()
+        for layer in build(network | {"kernel_initializer": normal}, PHOTOGRAPH).layers
+        if hasattr(layer, "kernel")
+    )
+    assert (first == 1).all(), "a layer before the application keeps its own"
+    assert all(kernel.std() == pytest.approx(0.5, rel=0.05) for kernel in others)
+    assert last.std() < 0.1, "the output layer keeps its own"
+    assert len({kernel.tobytes()[:400] for kernel in others}) == len(others)
+
+
+def test_an_unknown_initializer_of_an_application_is_named() -> None:
+    network = {"application": "VGG16", "kernel_initializer": "HeNormall"}
+    expected = ".kernel_initializer: keras.initializers has no 'HeNormall'; did you mean 'HeNormal"
+    assert message(network, PHOTOGRAPH).startswith(expected)
 
 
 def test_an_application_that_wants_larger_images_says_so() -> None:

@@ -13,7 +13,7 @@ import pytest
 from conftest import Project
 
 OUTPUTS = ("data/models/cnn.keras", "data/history/cnn.csv")
-EPOCHS = 40
+EPOCHS = 100
 
 
 def digests(project: Project) -> list[str]:
@@ -42,13 +42,16 @@ def stage_of(dvc: subprocess.Popen[str]) -> psutil.Process:
     return stage
 
 
-def wait_for(path: Path, since: float = 0) -> None:
-    """Waits until `path` has been written after the moment `since`."""
-    for _ in range(2400):
-        if path.exists() and path.stat().st_mtime > since:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"{path} was not written")
+def wait_for(path: Path, times: int = 1) -> None:
+    """Waits until `path` has been written anew so many times from now on."""
+    before = path.stat().st_mtime_ns if path.exists() else 0
+    end = time.monotonic() + 120
+    while times:
+        assert time.monotonic() < end, f"{path} was not written"
+        time.sleep(0.001)
+        written = path.stat().st_mtime_ns if path.exists() else before
+        if written != before:
+            before, times = written, times - 1
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +85,10 @@ def test_a_killed_training_goes_on_to_the_same_bytes(
     state = project.folder / "data/checkpoints/cnn/state.npz"
     moments = random.Random(killed)  # noqa: S311
     for _ in range(2):
-        started = time.time()
         dvc = start(project)
-        wait_for(state, started)
-        time.sleep(moments.uniform(0, 0.5))
+        # Counted in epochs, so that a fast machine does not finish first.
+        wait_for(state, times=moments.randint(1, 15))
+        time.sleep(moments.uniform(0, 0.02))
         stage = stage_of(dvc)
         if killed == "dvc":
             dvc.kill()

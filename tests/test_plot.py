@@ -85,6 +85,7 @@ def make_results(classes: int = 2) -> plot.Results:
         "examples_labels": np.array([1, 0]),
         "examples_probabilities": np.eye(classes)[[1, 0]] * 0.8 + 0.1,
         "grad_cam": random(2, 2, 4, 4),
+        "snapshots": random(3, 5, 12, 12, 1) - 0.5,
     }
     summary = {"classes": names, "expected_calibration_error": 0.0321, "shown": "unlabelled"}
     summary |= {"grad_cam_layer": "conv"}
@@ -114,6 +115,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_results(results, tmp_path / "data/predictions/pets")
     (tmp_path / "data/history").mkdir()
     results.history.to_csv(tmp_path / "data/history/pets.csv", index=False)
+    (tmp_path / "data/snapshots").mkdir()
+    np.save(tmp_path / "data/snapshots/pets.npy", results.files["snapshots"])
     write_params(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -208,6 +211,7 @@ CHANGES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "reliability": ("calibration", lambda table: less(table, "accuracy")),
     "layers": ("layers", lambda table: table.assign(parameters=[0, 500, 20])),
     "weights": ("weights", np.negative),
+    "weights_over_training": ("snapshots", np.negative),
     "class_images": ("class_images", np.negative),
     "filters": ("filters", np.negative),
     "grad_cam": ("grad_cam", np.flip),
@@ -350,6 +354,37 @@ def test_figures_without_their_input_are_not_drawn() -> None:
     drawn = set(dict(plot.draw(results, [])))
     absent = {"weights", "class_images", "filters", "grad_cam", "feature_maps_conv", "mistakes"}
     assert drawn == set(FIGURES) - absent
+
+
+@pytest.mark.usefixtures("style")
+def test_weights_over_training_are_a_row_a_unit_and_a_column_a_row_of_the_history() -> None:
+    results = make_results()
+    snapshots = np.zeros((3, 5, 12, 12, 1), np.float32)
+    snapshots[2, 4] = 1
+    axes = draw("weights_over_training", replace(results, files={"snapshots": snapshots})).axes[0]
+    sheet: np.ndarray = np.ma.filled(np.ma.asarray(axes.images[0].get_array()), np.nan)
+    height, width = sheet.shape[0] / 5, sheet.shape[1] / 3
+    bright = np.argwhere(sheet == 1)
+    assert bright.min(0).tolist() >= [4 * height - 1, 2 * width - 1]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2", "3"]
+    assert axes.get_xlabel() == "epoch"
+
+
+@pytest.mark.usefixtures("style")
+def test_a_long_training_shows_thirteen_moments_from_the_first_to_the_last() -> None:
+    results = make_results()
+    history = pd.DataFrame({"step": [0, *range(99, 10000, 100)]})
+    files = {"snapshots": random(101, 2, 12, 12, 1)}
+    axes = draw("weights_over_training", replace(results, history=history, files=files)).axes[0]
+    shown = [int(label.get_text()) for label in axes.get_xticklabels()]
+    assert (len(shown), shown[0], shown[-1]) == (13, 0, 9999)
+
+
+@pytest.mark.usefixtures("style")
+def test_weights_that_are_no_images_are_not_drawn_over_training() -> None:
+    results = make_results()
+    files = results.files | {"snapshots": random(3, 0, 12, 12, 1)}
+    assert "weights_over_training" not in dict(plot.draw(replace(results, files=files), []))
 
 
 def test_feature_maps_are_by_default_the_last_of_each_of_the_three_finest_resolutions() -> None:

@@ -70,6 +70,10 @@ class Finished:
             "left_out": left_out.count("\n"),
         }
         write_json(split / "summary.json", summary)
+        width = shape[1] if name == "digits" else 2 * shape[1]
+        sizes = f"width,height,images\n{width},{shape[0]},9\n"
+        sizes += f"{width + 3},{shape[0]},1\n" if name == "pictures" else ""
+        (arrays / "sizes.csv").write_text(sizes)
         (arrays / "left_out.csv").write_text(f"file,reason\n{left_out}", encoding="utf-8")
 
     def add_model(self, name: str, dataset: str, right: int, **published: float) -> None:
@@ -313,7 +317,7 @@ def test_every_link_of_the_page_leads_to_something_beside_it(finished: Finished)
     page = finished.report()
     links = re.findall(r'(?:src|href)="([^"]*)"', page)
     files = [link for link in links if not link.startswith(("#", "data:,"))]
-    assert len(files) == 2 * (3 * len(FIGURES) + 6)
+    assert len(files) == 2 * (3 * len(FIGURES) + 7)
     for link in files:
         assert (finished.folder / "reports" / link).is_file(), link
     for anchor in {link[1:] for link in links if link.startswith("#")}:
@@ -323,7 +327,7 @@ def test_every_link_of_the_page_leads_to_something_beside_it(finished: Finished)
 
 def test_every_picture_says_what_is_on_it(finished: Finished) -> None:
     texts = re.findall(r'alt="([^"]*)"', finished.report())
-    assert len(texts) == 3 * len(FIGURES) + 6
+    assert len(texts) == 3 * len(FIGURES) + 7
     assert all(len(text) > 20 for text in texts)
     confusion = next(text for text in texts if text.startswith("Confusion matrix of dense"))
     assert "75.00% of the test images are on its diagonal" in confusion
@@ -348,7 +352,7 @@ def test_two_runs_in_two_places_give_the_same_bytes(finished: Finished, tmp_path
     finished.report()
     another.report()
     files = sorted(p for p in finished.folder.rglob("*") if p.is_file())
-    assert len([p for p in files if p.parent.name == "overview"]) == 6
+    assert len([p for p in files if p.parent.name == "overview"]) == 7
     for path in files:
         other = another.folder / path.relative_to(finished.folder)
         assert path.read_bytes() == other.read_bytes(), path.name
@@ -365,6 +369,14 @@ def test_the_overview_changes_with_what_it_shows(finished: Finished) -> None:
     finished.report()
     changed = {name for name, image in pictures().items() if image != before[name]}
     assert changed == {"accuracy", "costs", "examples_digits", "examples_pictures"}
+
+
+def test_images_of_many_sizes_are_shown_as_they_were_before_resizing(finished: Finished) -> None:
+    page = finished.report()
+    assert "<dt>Before resizing</dt><dd>10 x 20-23</dd>" in page
+    assert page.count("Before resizing") == 1
+    drawn = {path.stem for path in (finished.folder / "reports/overview").iterdir()}
+    assert {name for name in drawn if name.startswith("sizes_")} == {"sizes_pictures"}
 
 
 def test_examples_are_as_many_of_each_class_or_all_there_are() -> None:
@@ -384,6 +396,7 @@ def test_examples_are_as_many_of_each_class_or_all_there_are() -> None:
         "data/predictions/cnn/test_probabilities.npy",
         "data/splits/digits/summary.json",
         "data/arrays/digits/left_out.csv",
+        "data/arrays/digits/sizes.csv",
     ],
 )
 def test_what_is_missing_is_named_and_nothing_is_written(finished: Finished, name: str) -> None:

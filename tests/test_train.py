@@ -84,9 +84,15 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], t
 Trained = Callable[[str], tuple[Path, str]]
 
 
-def write_params(project: Path, own: dict[str, Any] | None = None, **common: Any) -> None:
+def write_params(
+    project: Path,
+    own: dict[str, Any] | None = None,
+    layers: list[Any] | None = None,
+    **common: Any,
+) -> None:
     training = {"seed": 0, "device": "cpu", "precision": "float32", "threads": 2} | common
     model = RECIPE | {"training": RECIPE["training"] | (own or {})}
+    model |= {"network": {"layers": layers}} if layers else {}
     (project / "params.yaml").write_text(
         yaml.safe_dump({"training": training, "models": {"m": model}})
     )
@@ -107,7 +113,9 @@ def run(project: Path, code: str = "from stages.train import main; main('m')", *
 
 
 def digests(project: Path) -> dict[str, str]:
-    paths = (project / "data/models/m.keras", project / "data/history/m.csv")
+    paths = [
+        project / f"data/{name}" for name in ("models/m.keras", "history/m.csv", "snapshots/m.npy")
+    ]
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
@@ -209,6 +217,27 @@ print((probabilities.argmax(1) == np.load("data/splits/tiny/valid_labels.npy")).
     assert float(run(project, code, PYTHONPATH="")) == history["val_accuracy"].iloc[-1]
 
 
+def test_the_weights_of_hidden_units_are_kept_after_each_row_of_the_history(
+    project: Path, uninterrupted: Trained
+) -> None:
+    convolutional = np.load(uninterrupted("float32")[0] / "data/snapshots/m.npy")
+    assert convolutional.shape == (3, 0, 8, 8, 1)
+    layers = ["Flatten", {"Dense": {"units": 12, "activation": "relu"}}]
+    own = {"batch_size": 10, "epochs": None, "steps": 5, "every": 2}
+    write_params(project, own, layers)
+    run(project)
+    snapshots = np.load(project / "data/snapshots/m.npy")
+    assert snapshots.shape == (3, stage.UNITS, 8, 8, 1)
+    code = """
+import keras, numpy as np
+kernel = keras.models.load_model("data/models/m.keras").layers[2].kernel.numpy()
+snapshots = np.load("data/snapshots/m.npy")
+assert (snapshots[2].reshape(10, 64) == kernel.T[:10]).all()
+assert len({snapshot.tobytes() for snapshot in snapshots}) == 3
+"""
+    run(project, code)
+
+
 # Ends the process right after the state of epoch 2 is written, or halfway through writing it.
 KILLED = """
 import os, signal
@@ -216,9 +245,9 @@ import numpy as np
 from stages import train
 from stages.lib.checkpoint import Checkpoint
 save = Checkpoint.save
-def save_and_die(self, model, history):
-    save(self, model, history)
-    if len(history) == 2:
+def save_and_die(self, model, progress):
+    save(self, model, progress)
+    if len(progress.history) == 2:
         {before}
         os.kill(os.getpid(), signal.SIGKILL)
 Checkpoint.save = save_and_die

@@ -1,6 +1,6 @@
 """The state of a training, so that one that was interrupted goes on to the same bytes.
 
-A state holds every variable of the model and its optimizer and the history so far. What else a
+A state holds every variable of the model and its optimizer and the progress so far. What else a
 training depends on (shuffle order, dropout, augmentation) follows from the seed and the step.
 """
 
@@ -11,6 +11,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,19 @@ import numpy as np
 from stages.lib.command import UserError
 from stages.lib.files import whole
 from stages.lib.runtime import keras
+
+
+@dataclass
+class Progress:
+    """What a training has to show so far, a row an epoch or every so many steps.
+
+    Attributes:
+        history: The figures of each row.
+        snapshots: Some of the weights after each row, all of the same shape.
+    """
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    snapshots: list[np.ndarray] = field(default_factory=list)
 
 
 class Checkpoint:
@@ -47,35 +61,36 @@ class Checkpoint:
             yield
             shutil.rmtree(self.folder)
 
-    def save(self, model: keras.Model, history: list[dict[str, float]]) -> None:
-        """Replaces the state by that of `model`, which is compiled, and its `history`."""
+    def save(self, model: keras.Model, progress: Progress) -> None:
+        """Replaces the state by that of `model`, which is compiled, and its `progress`."""
         arrays = {f"{i:04}": variable.numpy() for i, variable in enumerate(_variables(model))}
+        arrays |= {"history": json.dumps(progress.history), "snapshots": progress.snapshots}
         with whole(self._path) as [part], part.open("wb") as file:
-            np.savez(file, identity=self._identity, history=json.dumps(history), **arrays)
+            np.savez(file, identity=self._identity, **arrays)
 
-    def restore(self, model: keras.Model) -> list[dict[str, float]]:
-        """Puts the saved state into `model`, which is compiled and built, and returns the history.
+    def restore(self, model: keras.Model) -> Progress:
+        """Puts the saved state into `model`, which is compiled and built, and returns the progress.
 
         Without a state, or with one that is incomplete or belongs to another training, `model` is
-        left as it is and the history is empty; the log says which.
+        left as it is and there is no progress; the log says which.
         """
         if not self._path.exists():
-            return []
+            return Progress()
         variables = _variables(model)
         try:
             with np.load(self._path) as state:
                 identity = str(state["identity"])
-                history: list[dict[str, float]] = json.loads(str(state["history"]))
+                progress = Progress(json.loads(str(state["history"])), list(state["snapshots"]))
                 values = [state[f"{index:04}"] for index in range(len(variables))]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             self._set_aside("is incomplete")
-            return []
+            return Progress()
         if identity != self._identity:
             self._set_aside("belongs to other params, data, code or versions")
-            return []
+            return Progress()
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
-        return history
+        return progress
 
     def _set_aside(self, reason: str) -> None:
         aside = self._path.with_name("set-aside.npz")

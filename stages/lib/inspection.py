@@ -1,9 +1,8 @@
-"""What is inside a trained network: its layers, its weights, and what it makes of images.
+"""What is inside a trained network: its layers, and what it makes of images.
 
 Whatever makes no sense for a network (the filters of one without convolutions) is `None` or empty.
 """
 
-from itertools import pairwise
 from math import prod
 
 import numpy as np
@@ -50,55 +49,6 @@ def count_multiply_adds(model: keras.Model) -> int:
 def _inputs(layer: keras.layers.Layer) -> list[str]:
     tensors = [] if isinstance(layer, keras.layers.InputLayer) else layer.input
     return [t._keras_history.operation.name for t in keras.tree.flatten(tensors)]
-
-
-def first_weights(model: keras.Model) -> np.ndarray | None:
-    """Returns the weights of the first layer's units as images.
-
-    Returns:
-        float32 [units, height, width, channels], or `None` unless the first layer that has weights
-        is a dense one which sees all pixels.
-    """
-    weighted = _weighted(model)
-    if not weighted or not isinstance(weighted[0], keras.layers.Dense):
-        return None
-    return _as_images(weighted[0].kernel.numpy(), model)
-
-
-def class_images(model: keras.Model) -> np.ndarray | None:
-    """Returns the product of all weight matrices: what each class would be, were all units linear.
-
-    Returns:
-        float32 [classes, height, width, channels], or `None` unless all weights are of dense layers
-        which follow each other.
-    """
-    weighted = _weighted(model)
-    if not all(isinstance(layer, keras.layers.Dense) for layer in weighted):
-        return None
-    if any(len(_inputs(layer)) > 1 for layer in model.layers):
-        return None
-    kernels = [layer.kernel.numpy() for layer in weighted]
-    if any(before.shape[1] != after.shape[0] for before, after in pairwise(kernels)):
-        return None
-    return _as_images(np.linalg.multi_dot(kernels) if kernels[1:] else kernels[0], model)
-
-
-def _weighted(model: keras.Model) -> list[keras.layers.Layer]:
-    return [layer for layer in model.layers if layer.count_params()]
-
-
-def _as_images(kernel: np.ndarray, model: keras.Model) -> np.ndarray | None:
-    shape = model.input_shape[1:]
-    return kernel.T.reshape(-1, *shape) if kernel.shape[0] == prod(shape) else None
-
-
-def first_filters(model: keras.Model) -> np.ndarray | None:
-    """Returns the filters of the first convolution, float32 [filters, height, width, channels]."""
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.Conv2D):
-            kernel: np.ndarray = layer.kernel.numpy()
-            return np.moveaxis(kernel, -1, 0)
-    return None
 
 
 def feature_maps(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:

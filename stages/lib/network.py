@@ -33,15 +33,20 @@ _NESTED = {
 class Network(Section):
     """A network: layers in their order, then an application if one is named.
 
-    `output` are further arguments of the output layer, which the builder adds.
-    `batch_norm_momentum` replaces that of all batch normalisations, which an application does not
-    take as an argument: Keras's 0.99 needs hundreds of steps before the moving averages, and with
-    them the validation figures, can be relied on.
+    `output` are further arguments of the output layer, which the builder adds. What follows is of
+    the application's layers and no argument of it:
+
+    `kernel_initializer` replaces GlorotUniform, which halves the signal's variance at each
+    rectified layer (https://arxiv.org/abs/1502.01852): in 8 epochs of 200 drawings, a VGG-16 came
+    to a test accuracy of 60% with it, and with HeNormal to 79% on 160.
+    `batch_norm_momentum` replaces Keras's 0.99, which needs hundreds of steps before the moving
+    averages, and with them the validation figures, can be relied on.
     """
 
     layers: list[Spec] = Field(default_factory=list)
     application: Spec = None
     output: dict[str, Any] = Field(default_factory=dict)
+    kernel_initializer: Spec = None
     batch_norm_momentum: float | None = Field(None, ge=0, lt=1)
 
     @model_validator(mode="after")
@@ -50,6 +55,9 @@ class Network(Section):
             raise ValueError("a network needs `layers`, an `application`, or both")
         if self.application is not None and self.output:
             raise ValueError("`output` goes with `layers`; an application brings its own output")
+        for name in ("kernel_initializer", "batch_norm_momentum"):
+            if self.application is None and getattr(self, name) is not None:
+                raise ValueError(f"`{name}` goes with an `application`; layers take it themselves")
         return self
 
 
@@ -84,10 +92,15 @@ def build_network(
         )
     layer = build({"Dense": network.output | output}, keras.layers, keras.layers.Layer, key)
     model = keras.Model(inputs, layer(features))
-    if network.batch_norm_momentum is not None:
-        for layer in model.layers:
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.momentum = network.batch_norm_momentum
+    for layer in model.layers[len(network.layers) + 1 : -1]:
+        normalises = isinstance(layer, keras.layers.BatchNormalization)
+        if network.batch_norm_momentum is not None and normalises:
+            layer.momentum = network.batch_norm_momentum
+        if network.kernel_initializer is not None and hasattr(layer, "kernel"):
+            # An initializer of its own each time: one gives every layer the same numbers.
+            at = f"{key}.kernel_initializer"
+            initializer = build(network.kernel_initializer, *_NESTED["initializer"], at)
+            layer.kernel.assign(_explain(at, initializer, layer.kernel.shape))
     return model
 
 

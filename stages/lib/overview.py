@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
@@ -49,6 +50,7 @@ def draw(
     points: dict[str, list[Point]],
     datasets: dict[str, dict[str, Any]],
     training: dict[str, Part],
+    sizes: dict[str, pd.DataFrame],
     per_class: int,
     seed: int,
 ) -> dict[str, Drawn]:
@@ -58,6 +60,7 @@ def draw(
         points: The models of each dataset, by its name; all with the same kinds of cost.
         datasets: What `split` says of each dataset.
         training: The training images of each dataset.
+        sizes: How many `images` of each dataset had which `width` and `height`.
         per_class: How many examples of each class to show.
         seed: Of the choice of examples.
 
@@ -96,6 +99,13 @@ def draw(
             f"{len(chosen)} training images of {name}, by class: {', '.join(shown)}.",
             "Training images, chosen by the seed of the report.",
         )
+        if len(sizes[name]) > 1:
+            drawn[f"sizes_{name}"] = Drawn(
+                draw_sizes(name, sizes[name]),
+                f"Width against height of the images of {name} before they were resized, a dot "
+                f"for each of {len(sizes[name])} different sizes.",
+                "How large the images were before they were resized; larger dots are more images.",
+            )
     return drawn
 
 
@@ -211,6 +221,25 @@ def draw_class_counts(dataset: str, images: dict[str, dict[str, int]]) -> Figure
     axes.grid(visible=False, axis="y")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+def draw_sizes(dataset: str, sizes: pd.DataFrame) -> Figure:
+    """Draws how large the images were before they were resized.
+
+    Args:
+        dataset: Its name.
+        sizes: Numbers of `images` by `width` and `height`, in pixels.
+    """
+    figure = new_figure(f"{dataset}: size of the images before they were resized", 4.2)
+    axes = figure.subplots()
+    largest = max(sizes["width"].max(), sizes["height"].max()) * 1.05
+    axes.plot([0, largest], [0, largest], ":", color=GREY, lw=0.9, label="square")
+    area = 6 + 120 * sizes["images"] / sizes["images"].sum()
+    axes.scatter(sizes["width"], sizes["height"], area, color=BLUE, alpha=0.4, lw=0)
+    axes.set(xlabel="width (pixels)", ylabel="height (pixels)", aspect="equal")
+    axes.set(xlim=(0, largest), ylim=(0, largest))
+    axes.legend(loc="upper left")
     return figure
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -34,6 +34,15 @@ READ_AHEAD = 64
 
 T = TypeVar("T")
 Content = TypeVar("Content")
+Decoded = TypeVar("Decoded")
+
+
+class Resized(NamedTuple):
+    """An image, uint8 [size, size, 3] RGB, and the size that it had, in pixels."""
+
+    image: Image
+    width: int
+    height: int
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,7 @@ def read(
     size: int,
     interpolation: Interpolation,
     workers: int | None = None,
-) -> Iterator[tuple[Photograph, Image | str]]:
+) -> Iterator[tuple[Photograph, Resized | str]]:
     """Reads photographs in the order given, many at a time.
 
     Threads are as fast as processes here, since OpenCV and zlib work outside Python's lock. Few
@@ -136,7 +145,7 @@ def read(
         workers: Number of threads; by default what `ThreadPoolExecutor` takes for this machine.
 
     Yields:
-        Each photograph with its image, uint8 [size, size, 3] RGB, or the reason why there is none.
+        Each photograph with its image, or the reason why there is none.
     """
     with ExitStack() as stack:
         archives: dict[Path, zipfile.ZipFile] = {}
@@ -155,9 +164,9 @@ def read(
 
 def decode_ahead(
     contents: Iterable[tuple[T, Content]],
-    decode: Callable[[Content], Image | str],
+    decode: Callable[[Content], Decoded],
     workers: int | None = None,
-) -> Iterator[tuple[T, Image | str]]:
+) -> Iterator[tuple[T, Decoded]]:
     """Decodes files' contents in the order given, many at a time but few of them in memory.
 
     Args:
@@ -168,7 +177,7 @@ def decode_ahead(
     Yields:
         Each file's name and what `decode` returns.
     """
-    decoding: deque[tuple[T, Future[Image | str]]] = deque()
+    decoding: deque[tuple[T, Future[Decoded]]] = deque()
     with quiet_opencv(), ThreadPoolExecutor(workers) as pool:
         for name, content in contents:
             decoding.append((name, pool.submit(decode, content)))
@@ -201,10 +210,13 @@ def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes | None
         return None
 
 
-def decode(content: bytes | None, size: int, interpolation: Interpolation) -> Image | str:
+def decode(content: bytes | None, size: int, interpolation: Interpolation) -> Resized | str:
     """Decodes a photograph and resizes it: see `open_image` and `resize`."""
     image = open_image(content)
-    return image if isinstance(image, str) else resize(image, size, size, interpolation)
+    if isinstance(image, str):
+        return image
+    height, width = image.shape[:2]
+    return Resized(resize(image, size, size, interpolation), width, height)
 
 
 def open_image(content: bytes | None) -> Image | str:
