@@ -6,7 +6,7 @@ Writes: data/raw/DATASET/, a handful of files whose bytes depend on the data alo
     - zips with labelled photographs, and test1.zip if there are unlabelled ones;
     - origin.txt: `drawn`, `sample` or `real`.
 
-Sources: `sample` needs no network (5,000 real digits; 400 drawn cats and dogs: 3 seconds each),
+Sources: `sample` needs no network (5,000 real digits; 340 drawn cats and dogs: 3 seconds each),
 `web` loads the originals (11 MB; 800 MB), `kaggle` the competition Dogs vs. Cats (800 MB);
 anything else is a path or URL, or a list of them.
 """
@@ -184,7 +184,7 @@ def write_sample_digits(folder: Path, seed: int) -> None:
 
 
 def write_drawn_photographs(
-    folder: Path, seed: int, labelled_per_kind: int = 150, unlabelled: int = 100
+    folder: Path, seed: int, labelled_per_kind: int = 120, unlabelled: int = 100
 ) -> None:
     """Writes drawn cats and dogs as JPEGs in `train.zip` and `test1.zip`, laid out as Kaggle's.
 

@@ -1,9 +1,9 @@
 """Runs the pipeline afresh and compares every output: `make verify`.
 
-Clones the last commit into a temporary folder, runs all of its stages there with another user name,
-time zone, locale and hash seed, and compares the hashes with those in the commit's `dvc.lock`. Only
-`data/timing/` may differ; where anything else does, the versions and devices of both runs are
-compared too.
+Clones the last commit into a temporary folder beside this one, where `../` in a dataset's source
+leads to the same place, runs all of its stages there with another user name, time zone, locale and
+hash seed, and compares the hashes with those in the commit's `dvc.lock`. Only `data/timing/` may
+differ; where anything else does, the versions and devices of both runs are compared too.
 """
 
 import os
@@ -71,8 +71,8 @@ def main() -> None:
     if git.returncode:
         raise UserError("the last commit has no dvc.lock: `dvc repro`, then commit what it wrote")
     expected = hashes(YAML(typ="safe").load(git.stdout))
-    with tempfile.TemporaryDirectory(prefix="verify-") as folder:
-        clone = Path(folder) / "clone"
+    with tempfile.TemporaryDirectory(prefix="verify-", dir=Path.cwd().parent) as folder:
+        clone = Path(folder)
         subprocess.run(["git", "clone", "--quiet", ".", str(clone)], check=True)
         print(f"Running all stages afresh in {clone}", flush=True)
         environment = os.environ | ELSEWHERE

@@ -21,6 +21,10 @@ def test_a_fresh_run_elsewhere_gives_every_output_the_same_bytes_and_names_anoth
     ]
     model["md5"] = "0" * 32
     YAML().dump(recorded, lock)
+    (project.folder / "source").rename(project.folder.with_name("source"))
+    project.set_param("datasets.digits.download.source", "../source/digits")
+    project.set_param("datasets.pictures.download.source", "../source/pictures.zip")
+    project.set_param("datasets.pictures.download.unlabelled", "../source/more.zip")
     project.run("git", "commit", "--all", "--quiet", "--message=A model of other bytes")
     lines = project.run("python", "-m", "stages.verify", fails=True).splitlines()
     verdicts = [line.split(maxsplit=1) for line in lines if line.startswith(("same ", "different"))]
