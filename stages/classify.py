@@ -8,7 +8,8 @@ A photograph becomes what `prepare` makes of one. For a network of one channel, 
 digit as in MNIST, white on black, in the middle and as large as there: see `to_digit`.
 
 The exit status is 0 if all images were read, 1 if one was not (standard error names it and says
-why; the rest goes on) and 2 if the command was wrong. Few images are in memory, however many come.
+why; the rest goes on) or the model is not there, and 2 if the command was wrong. Few images are in
+memory, however many come.
 """
 
 import argparse

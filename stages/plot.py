@@ -357,17 +357,24 @@ def draw_weights_over_training(results: Results) -> Figure | None:
         return None
     at = results.history.iloc[:, 0]
     shown = np.linspace(0, len(at) - 1, min(len(at), MOST_SNAPSHOTS)).round().astype(int)
-    units, height, width, channels = snapshots.shape[1:]
-    images = snapshots[shown].swapaxes(0, 1).reshape(-1, height, width, channels)
-    title = f"{results.model}: weights of {units} units of the first layer as it learns"
-    figure = _draw_weights(title, images, len(shown))
-    axes = figure.axes[0]
+    chosen = snapshots[shown]
+    # Weights shrink or grow by orders of magnitude: on one scale most of the moments are blank.
+    largest = np.quantile(np.abs(chosen), 0.995, axis=(1, 2, 3, 4), keepdims=True)
+    images = (chosen / np.where(largest > 0, largest, 1)).swapaxes(0, 1)
+    units, moments, *shape = images.shape
+    zero = "grey" if shape[-1] == 3 else "white"
+    figure = new_figure(
+        f"{results.model}: weights of {units} units of the first layer as it learns\n"
+        f"From left to right by {at.name}, each on a scale of its own; {zero} is zero",
+        figures.height_of(units, moments, 0) + 0.6,
+    )
+    axes = figure.subplots()
+    figures.draw_weights(axes, images.reshape(-1, *shape), moments)
     left, right = axes.get_xlim()
-    places = left + (right - left) * (np.arange(len(shown)) + 0.5) / len(shown)
+    places = left + (right - left) * (np.arange(moments) + 0.5) / moments
     axes.set_xticks(places, at[shown])
-    axes.tick_params(length=0, labelsize="small")
-    axes.set_xlabel(str(at.name))
-    axes.xaxis.set(label_position="top", ticks_position="top")
+    axes.tick_params(length=0)
+    axes.xaxis.tick_top()
     return figure
 
 

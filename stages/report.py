@@ -11,7 +11,7 @@ Reads every model's `reports/metrics/M.json`, `data/history/M.csv`, `data/predic
     reports/index.html          the page; its pictures stay where they are
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -483,19 +483,30 @@ def dataset_card(
 
 
 def to_yaml(section: Any) -> str:
-    """Returns a section of `params.yaml` as text."""
-    text: str = yaml.safe_dump(section, sort_keys=False, allow_unicode=True, width=76)
+    """Returns a section of `params.yaml` as text, the same whatever the order of its keys."""
+    text: str = yaml.safe_dump(section, allow_unicode=True, width=76)
     return text.rstrip()
 
 
 def main() -> None:
     """Writes the report over all models in `params.yaml`."""
     options = params.read("report", Options)
-    models = params.read("models", dict[str, Model])
+    # In an order of the report's own: that of params.yaml may change without a stage running again.
+    models = dict(
+        sorted(
+            params.read("models", dict[str, Model]).items(),
+            key=lambda item: (item[1].dataset, item[0]),
+        )
+    )
     text_size = params.read("plots.text_size", PositiveFloat)
     dpi = params.read("plots.dpi", PositiveInt)
     sections = params.load()
 
+    if removed := leftovers(models):
+        print(
+            f"no model of params.yaml: {', '.join(removed)}; left out of the report. To remove the "
+            "files of a model M: rm -r data/*/M data/*/M.* reports/*/M reports/*/M.*"
+        )
     folders = {model.dataset: Path("data/splits") / model.dataset for model in models.values()}
     datasets = {}
     for name, folder in folders.items():
@@ -580,6 +591,13 @@ def main() -> None:
                 shown[name] = page.picture(path, f"overview/{path.name}", alt, caption)
         html = page.render(TEMPLATES, overview=shown, **context)
         index_html.write_text(html, encoding="utf-8")
+
+
+def leftovers(models: Iterable[str]) -> list[str]:
+    """Returns the names that have results but are no models: those that were removed."""
+    results = (Path("data/history"), Path("data/predictions"), Path("reports/metrics"))
+    names = {path.stem for folder in results for path in folder.glob("[!.]*")}
+    return sorted(names - set(models))
 
 
 def _existing(path: Path) -> Path:

@@ -76,6 +76,18 @@ class Options(Section):
         return self
 
 
+def compile_model(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+    """Prepares `model` for training, within the scope of the strategy that it was built in."""
+    # Given by its name, it would be made while TensorFlow traces the first step: twice then.
+    accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+    model.compile(
+        optimizer,
+        "sparse_categorical_crossentropy",
+        metrics=[accuracy],
+        steps_per_execution=STEPS_AT_ONCE if model.count_params() < SMALL else 1,
+    )
+
+
 def train(
     model: keras.Model,
     part: Part,
@@ -218,14 +230,7 @@ def main(model: str) -> None:
         )
         steps = _periods(options, math.ceil(len(part.labels) / options.batch_size))[-1][-1]
         optimizer = build_optimizer(options.optimizer, steps, f"{key}.training.optimizer")
-        # Given by its name, it would be made while TensorFlow traces the first step: twice then.
-        accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
-        built.compile(
-            optimizer,
-            "sparse_categorical_crossentropy",
-            metrics=[accuracy],
-            steps_per_execution=STEPS_AT_ONCE if built.count_params() < SMALL else 1,
-        )
+        compile_model(built, optimizer)
     settings = (common.model_dump(), network.model_dump(), options.model_dump())
     checkpoint = Checkpoint(
         Path("data/checkpoints") / model, identity(folder, *settings, runtime.environment)

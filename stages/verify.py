@@ -71,12 +71,17 @@ def main() -> None:
     if git.returncode:
         raise UserError("the last commit has no dvc.lock: `dvc repro`, then commit what it wrote")
     expected = hashes(YAML(typ="safe").load(git.stdout))
-    with tempfile.TemporaryDirectory(prefix="verify-", dir=Path.cwd().parent) as folder:
+    beside = Path.cwd().parent
+    if not os.access(beside, os.W_OK):
+        raise UserError(f"{beside} is where the clone should stand for a while: make it writable")
+    with tempfile.TemporaryDirectory(prefix="verify-", dir=beside) as folder:
         clone = Path(folder)
         subprocess.run(["git", "clone", "--quiet", ".", str(clone)], check=True)
         print(f"Running all stages afresh in {clone}", flush=True)
         environment = os.environ | ELSEWHERE
-        subprocess.run(["dvc", "repro", "--force"], cwd=clone, env=environment, check=True)
+        repro = ["dvc", "repro", "--force"]
+        if subprocess.run(repro, cwd=clone, env=environment, check=False).returncode:
+            raise UserError("the run in the clone failed, as it says above")
         found = hashes(YAML(typ="safe").load(clone / "dvc.lock"))
         verdicts = compare(expected, found)
         difference = first_difference(Path(TIMING), clone / TIMING)

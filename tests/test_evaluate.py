@@ -73,12 +73,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     write_dataset(top / "data/splits/digits", DIGITS, (6, 6, 1), [])
     write_dataset(top / "data/splits/pets", PETS, (12, 12, 3), names)
     set_up("cpu", threads=1)
-    for folder in ("models", "history"):
+    for folder in ("models", "history", "snapshots"):
         (top / "data" / folder).mkdir()
     networks = {"dense": (DENSE, (6, 6, 1), 3), "convolutional": (CONVOLUTIONAL, (12, 12, 3), 2)}
     for name, (network, shape, classes) in networks.items():
         model = build_network(network, shape, classes, "network")
         save_model(model, top / f"data/models/{name}.keras")
+        np.save(top / f"data/snapshots/{name}.npy", np.empty((2, 0, *shape), np.float32))
         (top / f"data/history/{name}.csv").write_text(
             "epoch,accuracy,loss,val_accuracy,val_loss\n1,0.5,0.7,0.4,0.8\n2,0.6,0.6,0.5,0.7\n"
         )
@@ -388,3 +389,10 @@ def test_multiply_adds_are_those_that_are_published() -> None:
     assert inspection.count_multiply_adds(vgg16) / 1e9 == pytest.approx(15.5, abs=0.05)
     resnet50 = keras.applications.ResNet50(weights=None)
     assert inspection.count_multiply_adds(resnet50) / 1e9 == pytest.approx(3.86, abs=0.05)
+
+
+def test_separable_convolutions_multiply_with_both_of_their_kernels() -> None:
+    layers = [{"SeparableConv2D": {"filters": 5, "kernel_size": 3}}, "Flatten"]
+    model = build_network(Network(layers=layers), (10, 10, 2), 3, "network")
+    expected = 8 * 8 * (3 * 3 * 2 + 2 * 5) + 8 * 8 * 5 * 3
+    assert inspection.count_multiply_adds(model) == expected

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stages.lib import command
 from stages.lib.command import UserError, run
 from stages.lib.files import read_json, whole, write_json
 
@@ -96,6 +97,18 @@ def test_an_error_for_people_ends_the_process_with_its_line(
         run(main)
 
 
+@pytest.mark.parametrize(("given", "found"), [([], "none"), (["mnist", "cats"], "mnist cats")])
+def test_a_missing_or_needless_argument_is_named(
+    monkeypatch: pytest.MonkeyPatch, given: list[str], found: str
+) -> None:
+    def main(dataset: str) -> None:
+        raise AssertionError(dataset)
+
+    monkeypatch.setattr("sys.argv", ["stage", *given])
+    with pytest.raises(SystemExit, match=f"error: expected DATASET, found {found}"):
+        run(main)
+
+
 def test_a_fault_of_the_code_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def main() -> None:
         raise FileNotFoundError(2, "No such file", "x")
@@ -103,3 +116,18 @@ def test_a_fault_of_the_code_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("sys.argv", ["stage"])
     with pytest.raises(FileNotFoundError):
         run(main)
+
+
+@pytest.mark.parametrize(("session", "ends"), [(1, "waits"), (77, "exits")])
+def test_a_stage_ends_if_its_dvc_is_gone_but_not_if_that_is_process_1_of_a_container(
+    monkeypatch: pytest.MonkeyPatch, session: int, ends: str
+) -> None:
+    def end(how: str) -> None:
+        raise InterruptedError(how)
+
+    monkeypatch.setattr("os.getppid", lambda: 1)
+    monkeypatch.setattr("os.getsid", lambda process: process or session)
+    monkeypatch.setattr("time.sleep", lambda _: end("waits"))
+    monkeypatch.setattr("os._exit", lambda _: end("exits"))
+    with pytest.raises(InterruptedError, match=ends):
+        command._end_with_parent()

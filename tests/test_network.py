@@ -112,6 +112,22 @@ def test_layers_may_stand_before_an_application() -> None:
             {"layers": ["Flatten"], "kernel_initializer": "HeNormal"},
             ": `kernel_initializer` goes with an `application`; layers take it themselves",
         ),
+        (
+            {"application": {"VGG16": {"weights": "imagenet"}}},
+            ".application.VGG16.weights: is set by the builder",
+        ),
+        (
+            {"layers": ["Flatten"], "output": {"units": 3}},
+            ": `output.units` is set by the builder: leave it out",
+        ),
+        (
+            {"layers": ["Flatten"], "output": {"use_bais": False}},
+            ".output.Dense.use_bais: no such argument; did you mean 'use_bias'?",
+        ),
+        (
+            {"layers": [{"Flatten": {"name": "classes"}}]},
+            ": Keras does not accept this: ",
+        ),
         ({"layers": [{"Conv2D": {"filters": 4}}]}, ".layers[0].Conv2D: Keras does not accept this"),
         (
             {"layers": [{"Conv2D": {"filters": "4", "kernel_size": 3}}]},

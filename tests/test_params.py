@@ -107,3 +107,12 @@ def test_a_wrong_key_ends_a_stage_with_one_line_and_no_traceback(tmp_path: Path)
         "error: params.yaml: training.sed: unknown key; did you mean 'seed'? "
         "(known: device, precision, seed, threads)\n"
     )
+
+
+def test_a_model_of_an_unknown_dataset_is_an_error_with_the_nearest_known_one(
+    tmp_path: Path,
+) -> None:
+    text = "datasets: {mnist: {}}\nmodels: {cnn: {dataset: mnits}}\ntraining: {rate: 1}"
+    assert message(tmp_path, text) == (
+        "params.yaml: models.cnn.dataset: no dataset 'mnits'; did you mean 'mnist'?"
+    )

@@ -158,7 +158,7 @@ def test_there_is_a_row_for_each_model_in_params_and_none_for_a_removed_one(
     finished: Finished,
 ) -> None:
     finished.report()
-    assert list(accuracy(finished).index) == ["dense", "cnn", "photo_net"]
+    assert list(accuracy(finished).index) == ["cnn", "dense", "photo_net"]
     del finished.params["models"]["dense"]
     page = finished.report()
     assert list(accuracy(finished).index) == ["cnn", "photo_net"]
@@ -204,7 +204,7 @@ def test_counts_in_the_tables_are_whole_numbers(finished: Finished) -> None:
     finished.report()
     header, *rows = (line.split(",") for line in finished.read("accuracy.csv").splitlines())
     cells = [dict(zip(header, row, strict=True)) for row in rows]
-    assert [row["published_training_images"] for row in cells] == ["60000", "", ""]
+    assert [row["published_training_images"] for row in cells] == ["", "60000", ""]
     assert [row["parameters"] for row in cells] == ["30000", "38000", "25000"]
     assert finished.read("datasets.csv").splitlines() == [
         "dataset,data,classes,image,train,valid,test,unlabelled,left_out",
@@ -369,6 +369,22 @@ def test_the_overview_changes_with_what_it_shows(finished: Finished) -> None:
     finished.report()
     changed = {name for name, image in pictures().items() if image != before[name]}
     assert changed == {"accuracy", "costs", "examples_digits", "examples_pictures"}
+
+
+def test_the_order_of_params_changes_no_byte(finished: Finished) -> None:
+    def turned(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: turned(value[key]) for key in reversed(value)}
+        return value
+
+    def written() -> dict[str, bytes]:
+        finished.report()
+        files = (finished.folder / "reports").rglob("*")
+        return {str(path): path.read_bytes() for path in files if path.is_file()}
+
+    before = written()
+    finished.params = turned(finished.params)
+    assert written() == before
 
 
 def test_images_of_many_sizes_are_shown_as_they_were_before_resizing(finished: Finished) -> None:

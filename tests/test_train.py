@@ -266,6 +266,47 @@ def test_a_training_that_was_killed_goes_on_to_the_same_bytes(
     assert digests(project) == digests(uninterrupted(precision)[0])
 
 
+def test_a_training_that_ran_out_of_disk_goes_on_when_there_is_room(
+    project: Path, uninterrupted: Trained
+) -> None:
+    code = """
+import errno
+from stages import train
+from stages.lib import checkpoint
+savez, saved = checkpoint.np.savez, []
+def full(file, **arrays):
+    if saved:
+        file.write(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    saved.append(savez(file, **arrays))
+checkpoint.np.savez = full
+train.main("m")
+"""
+    with pytest.raises(AssertionError, match="No space left"):
+        run(project, code)
+    assert "going on after row 1 of the history" in run(project)
+    assert digests(project) == digests(uninterrupted("float32")[0])
+
+
+@pytest.mark.parametrize("other", ["data", "code", "version"])
+def test_a_state_knows_its_data_its_code_and_its_versions(
+    project: Path, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    folder, environment = project / "data/splits/tiny", {"keras": "3"}
+    before = stage.identity(folder, {"seed": 0}, environment)
+    assert stage.identity(folder, {"seed": 0}, environment) == before
+    if other == "data":
+        labels = folder / "train_labels.npy"
+        labels.write_bytes(labels.read_bytes()[:-1] + b"\1")
+    elif other == "code":
+        changed = project / "network.py"
+        changed.write_text("# another")
+        monkeypatch.setattr(sys.modules["stages.lib.network"], "__file__", str(changed))
+    else:
+        environment = {"keras": "4"}
+    assert stage.identity(folder, {"seed": 0}, environment) != before
+
+
 def test_a_state_that_was_cut_off_is_not_believed(project: Path, uninterrupted: Trained) -> None:
     with pytest.raises(AssertionError):
         run(project, KILLED.format(before="os.truncate(self._path, 3000)"))
@@ -324,14 +365,14 @@ for devices in (["CPU:0"], ["CPU:0", "CPU:1"]):
     with strategy.scope():
         model = build_network(network, (8, 8, 1), 2, "n")
         optimizer = build_optimizer(options.optimizer, 8, "o")
-        model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+        train.compile_model(model, optimizer)
     state = Checkpoint(Path("state"), {})
     with state.locked():
-        rows = train.train(
+        progress = train.train(
             model, read_part(folder, "train"), read_part(folder, "valid"), options, 0, state
         )
     weights.append(model.get_weights()[0])
-assert len(rows) == 2
+assert len(progress.history) == 2
 print(abs(weights[0] - weights[1]).max(), abs(weights[0]).max())
 """
     difference, largest = map(float, run(project, code.replace("DROPOUT", "0.0")).split()[-2:])

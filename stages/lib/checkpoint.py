@@ -7,6 +7,7 @@ training depends on (shuffle order, dropout, augmentation) follows from the seed
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -67,6 +68,8 @@ class Checkpoint:
         arrays |= {"history": json.dumps(progress.history), "snapshots": progress.snapshots}
         with whole(self._path) as [part], part.open("wb") as file:
             np.savez(file, identity=self._identity, **arrays)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut could leave neither the old state nor the new
 
     def restore(self, model: keras.Model) -> Progress:
         """Puts the saved state into `model`, which is compiled and built, and returns the progress.
@@ -79,14 +82,13 @@ class Checkpoint:
         variables = _variables(model)
         try:
             with np.load(self._path) as state:
-                identity = str(state["identity"])
+                if str(state["identity"]) != self._identity:
+                    self._set_aside("belongs to other params, data, code or versions")
+                    return Progress()
                 progress = Progress(json.loads(str(state["history"])), list(state["snapshots"]))
                 values = [state[f"{index:04}"] for index in range(len(variables))]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             self._set_aside("is incomplete")
-            return Progress()
-        if identity != self._identity:
-            self._set_aside("belongs to other params, data, code or versions")
             return Progress()
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)

@@ -1,11 +1,13 @@
 """How a stage runs as a command: arguments in, exit status out, errors for people."""
 
 import errno
+import inspect
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 
 class UserError(Exception):
@@ -20,6 +22,12 @@ def run(main: Callable[..., None]) -> None:
     """
     if "DVC_STAGE" in os.environ:
         threading.Thread(target=_end_with_parent, daemon=True).start()
+    wanted = inspect.signature(main)
+    try:
+        wanted.bind(*sys.argv[1:])
+    except TypeError:
+        names = " ".join(name.upper() for name in wanted.parameters) or "no arguments"
+        sys.exit(f"error: expected {names}, found {' '.join(sys.argv[1:]) or 'none'}")
     try:
         main(*sys.argv[1:])
     except UserError as error:
@@ -38,8 +46,12 @@ def run(main: Callable[..., None]) -> None:
 
 
 def _end_with_parent() -> None:
-    # A parent that was already gone at the start has left this process to init.
+    # A parent that was already gone at the start has left this process to init, which is of another
+    # session; in a container `dvc` itself may be process 1.
     parent = os.getppid()
-    while parent != 1 and os.getppid() == parent:
+    orphaned = parent == 1 and os.getsid(1) != os.getsid(0)
+    while not orphaned and os.getppid() == parent:
         time.sleep(0.2)
+    with suppress(OSError):  # standard error may be gone with it
+        os.write(2, b"error: dvc is gone, so this stage ends too; no output was changed\n")
     os._exit(1)

@@ -40,9 +40,10 @@ def count_multiply_adds(model: keras.Model) -> int:
     activations are left out, as is usual: VGG-16 has 15.5 billion at 224x224, as published.
     """
     return sum(
-        prod(layer.kernel.shape) * prod(layer.output.shape[1:-1])
+        prod(getattr(layer, name).shape) * prod(layer.output.shape[1:-1])
         for layer in model.layers
-        if hasattr(layer, "kernel")
+        for name in ("kernel", "depthwise_kernel", "pointwise_kernel")
+        if hasattr(layer, name)
     )
 
 

@@ -30,6 +30,10 @@ _NESTED = {
 }
 
 
+# Arguments of the output layer that the builder gives.
+OUTPUT = {"units", "activation", "dtype", "name"}
+
+
 class Network(Section):
     """A network: layers in their order, then an application if one is named.
 
@@ -55,6 +59,8 @@ class Network(Section):
             raise ValueError("a network needs `layers`, an `application`, or both")
         if self.application is not None and self.output:
             raise ValueError("`output` goes with `layers`; an application brings its own output")
+        for name in sorted(OUTPUT & self.output.keys()):
+            raise ValueError(f"`output.{name}` is set by the builder: leave it out")
         for name in ("kernel_initializer", "batch_norm_momentum"):
             if self.application is None and getattr(self, name) is not None:
                 raise ValueError(f"`{name}` goes with an `application`; layers take it themselves")
@@ -90,8 +96,9 @@ def build_network(
             f"params.yaml: {key}.layers: the last layer gives {features.shape[1:]} for each image, "
             "expected one dimension: end with Flatten or GlobalAveragePooling2D"
         )
-    layer = build({"Dense": network.output | output}, keras.layers, keras.layers.Layer, key)
-    model = keras.Model(inputs, layer(features))
+    at = f"{key}.output"
+    layer = build({"Dense": network.output | output}, keras.layers, keras.layers.Layer, at)
+    model = _explain(key, keras.Model, inputs, layer(features))
     for layer in model.layers[len(network.layers) + 1 : -1]:
         normalises = isinstance(layer, keras.layers.BatchNormalization)
         if network.batch_norm_momentum is not None and normalises:
@@ -164,6 +171,11 @@ def _apply(spec: Spec, features: Any, classes: int, key: str) -> Any:
         raise UserError(_unknown(keras.applications, name, known, key))
     _check_arguments(found, arguments, f"{key}.{name}")
     given = {"weights": None, "input_tensor": features, "classes": classes}
+    for argument in sorted(given.keys() & arguments.keys()):
+        raise UserError(
+            f"params.yaml: {key}.{name}.{argument}: is set by the builder (random weights, the "
+            "dataset's images and classes): leave it out"
+        )
     application = _explain(f"{key}.{name}", found, **arguments, **given)
     last = application.layers[-1]
     if not isinstance(last, keras.layers.Dense):

@@ -45,12 +45,6 @@ FIGURES = {
         "The layers of {model} as a chain, with the shape of their outputs and bars for their "
         "{parameters} parameters; the table of layers has the same in text.",
     ),
-    "graph": Figure(
-        NETWORK,
-        "The network's graph, as Keras draws it.",
-        "The graph of {model}: its layers as boxes with the shapes of their inputs and outputs; "
-        "the table of layers has the same in text.",
-    ),
     "confusion_matrix": Figure(
         RIGHT_AND_WRONG,
         "The test images by what they are (rows) and what they were taken for (columns).",
@@ -148,7 +142,7 @@ def model_pictures(folder: Path, facts: Mapping[str, Any]) -> dict[str, list[Pic
     """
     order = list(FIGURES)
     found = []
-    for path in sorted((p for p in folder.iterdir() if p.suffix in (".png", ".gif")), key=str):
+    for path in sorted(folder.glob("*.png"), key=str):
         name, layer = path.stem, ""
         if name.startswith("feature_maps_"):
             name, layer = "feature_maps", name.removeprefix("feature_maps_")

@@ -34,7 +34,8 @@ def load(path: Path = Path("params.yaml")) -> dict[str, Any]:
     """Returns the whole of `params.yaml`, its outline checked but not its sections.
 
     Raises:
-        UserError: The file is missing, is no YAML, or has an unknown key around the sections.
+        UserError: The file is missing, is no YAML, has an unknown key around the sections, or a
+            model of a dataset that it does not have.
     """
     try:
         params = YAML(typ="safe").load(path)
@@ -57,6 +58,12 @@ def load(path: Path = Path("params.yaml")) -> dict[str, Any]:
             if not isinstance(entry, dict):
                 raise UserError(f"params.yaml: {section}.{name}: expected keys: {', '.join(keys)}")
             check_names(entry, keys, f"{section}.{name}.")
+    datasets = params.get("datasets") or {}
+    for name, model in (params.get("models") or {}).items():
+        dataset = str(model.get("dataset", ""))
+        if datasets and dataset and dataset not in datasets:
+            hint = _did_you_mean(dataset, datasets, "") or f" (known: {', '.join(datasets)})"
+            raise UserError(f"params.yaml: models.{name}.dataset: no dataset '{dataset}'{hint}")
     return params
 
 

@@ -62,17 +62,18 @@ class Runtime:
 
 
 def set_up(
-    device: Device, threads: int, precision: Precision = "float32", seed: int = 0
+    device: Device, threads: int, precision: Precision | None = None, seed: int = 0
 ) -> Runtime:
     """Seeds every random generator, makes all operations deterministic, and picks the devices.
 
     Call it once a process, before anything else uses TensorFlow. It prints one line: the device
-    and the precision.
+    and, where it is given, the precision.
 
     Args:
         device: `gpu` takes all GPUs of the machine, `cpu` none, `auto` GPUs where there are some.
         threads: Threads that one operation and that one step may use.
-        precision: Keras's dtype policy for the layers that are built afterwards.
+        precision: Keras's dtype policy for the layers that are built afterwards; a saved model
+            brings its own.
         seed: Of Python's, NumPy's and TensorFlow's generators.
 
     Raises:
@@ -93,15 +94,15 @@ def set_up(
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     keras.config.set_floatx("float32")  # whatever the user's keras.json says
     keras.config.set_image_data_format("channels_last")
-    keras.config.set_dtype_policy(precision)
+    keras.config.set_dtype_policy(precision or "float32")
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
     details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
     names = [str(detail.get("device_name", "GPU")) for detail in details]
     name = " + ".join(names) or f"{_processor()}, {threads} threads"
-    print(f"device: {name}; precision: {precision}", flush=True)
+    print(f"device: {name}" + (f"; precision: {precision}" if precision else ""), flush=True)
     devices = [f"GPU:{index}" for index in range(len(gpus))]
-    return Runtime(strategy_over(devices), _environment(name, precision))
+    return Runtime(strategy_over(devices), _environment(name, precision or "float32"))
 
 
 def strategy_over(devices: list[str]) -> tf.distribute.Strategy:
