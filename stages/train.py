@@ -80,11 +80,15 @@ def compile_model(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> 
     """Prepares `model` for training, within the scope of the strategy that it was built in."""
     # Given by its name, it would be made while TensorFlow traces the first step: twice then.
     accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+    # TensorFlow fails to run several steps in one call where several devices share each of them.
+    at_once = (
+        model.count_params() < SMALL and tf.distribute.get_strategy().num_replicas_in_sync == 1
+    )
     model.compile(
         optimizer,
         "sparse_categorical_crossentropy",
         metrics=[accuracy],
-        steps_per_execution=STEPS_AT_ONCE if model.count_params() < SMALL else 1,
+        steps_per_execution=STEPS_AT_ONCE if at_once else 1,
     )
 
 

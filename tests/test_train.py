@@ -297,7 +297,8 @@ def test_a_state_knows_its_data_its_code_and_its_versions(
     assert stage.identity(folder, {"seed": 0}, environment) == before
     if other == "data":
         labels = folder / "train_labels.npy"
-        labels.write_bytes(labels.read_bytes()[:-1] + b"\1")
+        content = labels.read_bytes()
+        labels.write_bytes(content[:-1] + bytes([1 - content[-1]]))
     elif other == "code":
         changed = project / "network.py"
         changed.write_text("# another")
