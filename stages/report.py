@@ -488,6 +488,13 @@ def to_yaml(section: Any) -> str:
     return text.rstrip()
 
 
+def leftovers(models: Iterable[str]) -> list[str]:
+    """Returns the names that have results but are no models: those that were removed."""
+    results = (Path("data/history"), Path("data/predictions"), Path("reports/metrics"))
+    names = {path.stem for folder in results for path in folder.glob("[!.]*")}
+    return sorted(names - set(models))
+
+
 def main() -> None:
     """Writes the report over all models in `params.yaml`."""
     options = params.read("report", Options)
@@ -591,13 +598,6 @@ def main() -> None:
                 shown[name] = page.picture(path, f"overview/{path.name}", alt, caption)
         html = page.render(TEMPLATES, overview=shown, **context)
         index_html.write_text(html, encoding="utf-8")
-
-
-def leftovers(models: Iterable[str]) -> list[str]:
-    """Returns the names that have results but are no models: those that were removed."""
-    results = (Path("data/history"), Path("data/predictions"), Path("reports/metrics"))
-    names = {path.stem for folder in results for path in folder.glob("[!.]*")}
-    return sorted(names - set(models))
 
 
 def _existing(path: Path) -> Path:

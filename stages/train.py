@@ -26,7 +26,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from stages.lib import params
 from stages.lib.checkpoint import Checkpoint, Progress
-from stages.lib.command import run
+from stages.lib.command import end_on_interrupt, run
 from stages.lib.files import whole, write_json
 from stages.lib.keras_file import save_model
 from stages.lib.network import Network, Spec, build_network, build_optimizer
@@ -239,6 +239,7 @@ def main(model: str) -> None:
     checkpoint = Checkpoint(
         Path("data/checkpoints") / model, identity(folder, *settings, runtime.environment)
     )
+    end_on_interrupt()
     with checkpoint.locked():
         started = time.perf_counter()
         progress = train(built, part, valid, options, seed, checkpoint)

@@ -18,17 +18,13 @@ TOP = Path(__file__).parent.parent
 NAME = re.compile(r"[a-z0-9]([a-z0-9-/]*[a-z0-9])?")
 
 
-def test_every_artifact_is_a_model_of_params_yaml_under_its_own_name() -> None:
+def test_every_model_of_params_yaml_is_an_artifact_and_nothing_else_is() -> None:
     artifacts = YAML(typ="safe").load(TOP / "dvc.yaml")["artifacts"]
     models = params.load(TOP / "params.yaml")["models"]
-    assert artifacts
-    assert (
-        artifacts.items()
-        <= {
-            model.lower().replace("_", "-"): {"path": f"data/models/{model}.keras", "type": "model"}
-            for model in models
-        }.items()
-    )
+    assert artifacts == {
+        model.lower().replace("_", "-"): {"path": f"data/models/{model}.keras", "type": "model"}
+        for model in models
+    }
     assert all(NAME.fullmatch(name) for name in artifacts)
 
 

@@ -82,7 +82,7 @@ def another(value: Any, name: str | int) -> Any:
         return value * 0.9
     if value in ({}, None):
         return {"name": "another"}
-    word = WORDS.get(str(name), f"{value}_")
+    word = WORDS[str(name)]
     return word if value != word else {"mnist": "cats_dogs", "idx": "photos"}[word]
 
 

@@ -94,7 +94,8 @@ def set_up(
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     keras.config.set_floatx("float32")  # whatever the user's keras.json says
     keras.config.set_image_data_format("channels_last")
-    keras.config.set_dtype_policy(precision or "float32")
+    policy = precision or "float32"
+    keras.config.set_dtype_policy(policy)
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
     details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
@@ -102,7 +103,7 @@ def set_up(
     name = " + ".join(names) or f"{_processor()}, {threads} threads"
     print(f"device: {name}" + (f"; precision: {precision}" if precision else ""), flush=True)
     devices = [f"GPU:{index}" for index in range(len(gpus))]
-    return Runtime(strategy_over(devices), _environment(name, precision or "float32"))
+    return Runtime(strategy_over(devices), _environment(name, policy))
 
 
 def strategy_over(devices: list[str]) -> tf.distribute.Strategy:
