@@ -73,6 +73,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     write_dataset(top / "data/splits/digits", DIGITS, (6, 6, 1), [])
     write_dataset(top / "data/splits/pets", PETS, (12, 12, 3), names)
     set_up("cpu", threads=1)
+    keras.utils.clear_session()  # or layers are numbered on from those of other tests' networks
     for folder in ("models", "history", "snapshots"):
         (top / "data" / folder).mkdir()
     networks = {"dense": (DENSE, (6, 6, 1), 3), "convolutional": (CONVOLUTIONAL, (12, 12, 3), 2)}
