@@ -4,8 +4,12 @@
 
 PYTHON ?= python3
 VENV := $(CURDIR)/.venv
+# uv installs in a third of pip's time; pip does where only its own settings know the package index.
+UV := uv==0.13.9
+install = uv pip install --quiet --python $(VENV) -r $(1) || pip install --quiet -r $(1)
 export PATH := $(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .PHONY: help reproduce test verify requirements
 
@@ -28,7 +32,6 @@ test: $(VENV)/installed-dev
 
 # requirements*.txt are compiled from requirements*.in, for all three versions of Python at once.
 requirements: $(VENV)/installed
-	pip install --quiet uv
 	for name in requirements requirements-gpu requirements-dev; do \
 		uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --upgrade $$name.in -o $$name.txt || exit 1; \
 	done
@@ -36,9 +39,10 @@ requirements: $(VENV)/installed
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "error: Python 3.11, 3.12 or 3.13 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 reproduce")'
 	$(PYTHON) -m venv $(VENV)
-	pip install --quiet --disable-pip-version-check -r requirements.txt
+	pip install --quiet $(UV)
+	$(call install,requirements.txt)
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
-	pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(call install,requirements-dev.txt)
 	touch $@

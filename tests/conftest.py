@@ -30,6 +30,7 @@ class Project:
             "HOME": str(home),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": "",
+            "SHELL": "/bin/sh",  # the one that stays beside what it runs, and cron's and Docker's
             "DVC_NO_ANALYTICS": "1",
             "DVC_SITE_CACHE_DIR": str(home / "site"),
             "DVC_GLOBAL_CONFIG_DIR": str(home / "global"),

@@ -248,6 +248,7 @@ save = Checkpoint.save
 def save_and_die(self, model, progress):
     save(self, model, progress)
     if len(progress.history) == 2:
+        self.wait()
         {before}
         os.kill(os.getpid(), signal.SIGKILL)
 Checkpoint.save = save_and_die
