@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := $(CURDIR)/.venv
 # uv installs in a third of pip's time; pip does where only its own settings know the package index.
 UV := uv==0.13.9
-install = uv pip install --quiet --python $(VENV) -r $(1) || pip install --quiet -r $(1)
+install = uv pip install --quiet --compile-bytecode --python $(VENV) -r $(1) || pip install --quiet -r $(1)
 export PATH := $(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

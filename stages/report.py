@@ -29,7 +29,7 @@ from stages.lib.files import read_json, whole
 from stages.lib.overview import Point
 from stages.lib.page import Picture
 from stages.lib.params import Section
-from stages.lib.splits import read_part, read_summary
+from stages.lib.splits import Part, read_part, read_summary
 
 TEMPLATES = Path(__file__).with_name("page")
 ORIGINS = {
@@ -104,6 +104,39 @@ class Results:
         """Which of the test images it gets right, bool [n]."""
         found: np.ndarray = self.predicted == self.labels
         return found
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What is known of a dataset.
+
+    Attributes:
+        summary: What `split` says of it.
+        training: What models learn from.
+        sizes: How many `images` had which `width` and `height` before resizing, in pixels.
+        left_out: For each reason, how many files were left out, and the first ones.
+    """
+
+    summary: dict[str, Any]
+    training: Part
+    sizes: pd.DataFrame
+    left_out: list[dict[str, Any]]
+
+
+def read_dataset(splits: Path, arrays: Path) -> Dataset:
+    """Reads what is known of a dataset.
+
+    Args:
+        splits: The folder that `split` wrote.
+        arrays: The folder that `prepare` wrote.
+    """
+    _existing(splits / "summary.json")
+    return Dataset(
+        read_summary(splits),
+        read_part(splits, "train"),
+        pd.read_csv(_existing(arrays / "sizes.csv")),
+        read_left_out(_existing(arrays / "left_out.csv")),
+    )
 
 
 def read_results(metrics: Path, history: Path, predictions: Path) -> Results:
@@ -347,16 +380,11 @@ def describe(row: dict[str, Any], classes: list[str], results: Results) -> dict[
 
 def read_left_out(path: Path) -> list[dict[str, Any]]:
     """Returns, for each reason, how many files were left out of a dataset, and the first ones."""
-    table = pd.read_csv(_existing(path), dtype=str)
+    table = pd.read_csv(path, dtype=str)
     return [
         {"reason": reason, "count": len(files), "files": list(files[:LEFT_OUT_FILES])}
         for reason, files in table.groupby("reason")["file"]
     ]
-
-
-def read_sizes(path: Path) -> pd.DataFrame:
-    """Returns how many `images` of a dataset had which `width` and `height`, in pixels."""
-    return pd.read_csv(_existing(path))
 
 
 def sizes_in_words(sizes: pd.DataFrame) -> str:
@@ -452,31 +480,24 @@ def model_card(
     }
 
 
-def dataset_card(
-    row: dict[str, Any],
-    dataset: dict[str, Any],
-    sizes: pd.DataFrame,
-    left_out: list[dict[str, Any]],
-    section: Any,
-) -> dict[str, Any]:
+def dataset_card(row: dict[str, Any], dataset: Dataset, section: Any) -> dict[str, Any]:
     """Returns what the page says of a dataset.
 
     Args:
         row: Its row of the table of datasets.
-        dataset: What `split` says of it.
-        sizes: As `read_sizes` gives them.
-        left_out: As `read_left_out` gives it.
+        dataset: What is known of it.
         section: Its section of `params.yaml`.
     """
-    images = dataset["images"]
+    summary = dataset.summary
+    images = summary["images"]
     return row | {
-        "origin": ORIGINS_IN_WORDS[dataset["origin"]],
-        "size": " x ".join(map(str, dataset["image_shape"][:2])),
-        "size_before": sizes_in_words(sizes),
-        "colour": "colour" if dataset["image_shape"][2] == 3 else "grey",
-        "counts": {name: [images[part][name] for part in PARTS] for name in dataset["classes"]},
+        "origin": ORIGINS_IN_WORDS[summary["origin"]],
+        "size": " x ".join(map(str, summary["image_shape"][:2])),
+        "size_before": sizes_in_words(dataset.sizes),
+        "colour": "colour" if summary["image_shape"][2] == 3 else "grey",
+        "counts": {name: [images[part][name] for part in PARTS] for name in summary["classes"]},
         "totals": [row[part] for part in PARTS],
-        "reasons": left_out,
+        "reasons": dataset.left_out,
         # Where it was downloaded from is no part of the page: it may be a path of one machine.
         "params": to_yaml({key: section[key] for key in ("prepare", "split")}),
     }
@@ -495,6 +516,51 @@ def leftovers(models: Iterable[str]) -> list[str]:
     return sorted(names - set(models))
 
 
+def page_context(
+    title: str,
+    rows: list[dict[str, Any]],
+    dataset_rows: list[dict[str, Any]],
+    results: dict[str, Results],
+    datasets: dict[str, Dataset],
+    sections: dict[str, Any],
+) -> dict[str, Any]:
+    """Returns what the page says, all but the overview's pictures.
+
+    Args:
+        title: Of the page.
+        rows: The table of accuracy, a row a model.
+        dataset_rows: The table of datasets.
+        results: What is known of each model.
+        datasets: What is known of each dataset.
+        sections: `params.yaml`.
+    """
+    right = {name: found.right for name, found in results.items()}
+    return {
+        "title": title,
+        "best": [summarise(ranked, right) for ranked in rank(rows).values()],
+        "rows": rows,
+        "models": [
+            model_card(
+                row,
+                datasets[row["dataset"]].summary["classes"],
+                results[row["model"]],
+                Path("reports/figures") / row["model"],
+                sections["models"][row["model"]],
+            )
+            for row in rows
+        ],
+        "datasets": [
+            dataset_card(row, datasets[row["dataset"]], sections["datasets"][row["dataset"]])
+            for row in dataset_rows
+        ],
+        "params": to_yaml({key: sections[key] for key in ("training", "evaluation", "plots")}),
+        "caveat": caveat(rows),
+        "training_images": training_images,
+        "published": published,
+        "interval": interval,
+    }
+
+
 def main() -> None:
     """Writes the report over all models in `params.yaml`."""
     options = params.read("report", Options)
@@ -507,19 +573,16 @@ def main() -> None:
     )
     text_size = params.read("plots.text_size", PositiveFloat)
     dpi = params.read("plots.dpi", PositiveInt)
-    sections = params.load()
 
     if removed := leftovers(models):
         print(
             f"no model of params.yaml: {', '.join(removed)}; left out of the report. To remove the "
             "files of a model M: rm -r data/*/M data/*/M.* reports/*/M reports/*/M.*"
         )
-    folders = {model.dataset: Path("data/splits") / model.dataset for model in models.values()}
-    datasets = {}
-    for name, folder in folders.items():
-        _existing(folder / "summary.json")
-        datasets[name] = read_summary(folder)
-    training = {name: read_part(folder, "train") for name, folder in folders.items()}
+    datasets = {
+        name: read_dataset(Path("data/splits") / name, Path("data/arrays") / name)
+        for name in dict.fromkeys(model.dataset for model in models.values())
+    }
     results = {
         name: read_results(
             Path(f"reports/metrics/{name}.json"),
@@ -528,67 +591,35 @@ def main() -> None:
         )
         for name in models
     }
-    classes = {name: datasets[model.dataset]["classes"] for name, model in models.items()}
+    summaries = {name: dataset.summary for name, dataset in datasets.items()}
     rows = [
-        accuracy_row(name, model, datasets[model.dataset], results[name])
+        accuracy_row(name, model, summaries[model.dataset], results[name])
         for name, model in models.items()
     ]
-    sizes = {name: read_sizes(Path("data/arrays") / name / "sizes.csv") for name in datasets}
-    dataset_rows = [dataset_row(name, dataset) for name, dataset in datasets.items()]
-    ranked = rank(rows)
-    right = {name: found.right for name, found in results.items()}
-    context = {
-        "title": options.title,
-        "best": [summarise(found, right) for found in ranked.values()],
-        "rows": rows,
-        "models": [
-            model_card(
-                row,
-                classes[name],
-                results[name],
-                Path("reports/figures") / name,
-                sections["models"][name],
-            )
-            for name, row in zip(models, rows, strict=True)
-        ],
-        "datasets": [
-            dataset_card(
-                row,
-                datasets[name],
-                sizes[name],
-                read_left_out(Path("data/arrays") / name / "left_out.csv"),
-                sections["datasets"][name],
-            )
-            for name, row in zip(datasets, dataset_rows, strict=True)
-        ],
-        "params": to_yaml({key: sections[key] for key in ("training", "evaluation", "plots")}),
-        "caveat": caveat(rows),
-        "training_images": training_images,
-        "published": published,
-        "interval": interval,
+    dataset_rows = [dataset_row(name, summary) for name, summary in summaries.items()]
+    classes = {name: summaries[model.dataset]["classes"] for name, model in models.items()}
+    tables = {
+        "accuracy.csv": pd.DataFrame(rows, dtype=object),  # or counts beside a gap became floats
+        "confusion.csv": long_confusion(results, classes),
+        "datasets.csv": pd.DataFrame(dataset_rows),
+        "history.csv": long_histories(results),
     }
+    context = page_context(options.title, rows, dataset_rows, results, datasets, params.load())
 
-    tables = ("accuracy.csv", "confusion.csv", "datasets.csv", "history.csv")
     outputs = (*tables, "accuracy.md", "overview", "index.html")
     with whole(*(Path("reports") / name for name in outputs)) as parts:
         *csv_files, accuracy_md, pictures, index_html = parts
-        frames = (
-            pd.DataFrame(rows, dtype=object),  # or a count beside an empty cell became a float
-            long_confusion(results, classes),
-            pd.DataFrame(dataset_rows),
-            long_histories(results),
-        )
-        for frame, path in zip(frames, csv_files, strict=True):
-            frame.to_csv(path, index=False)
+        for table, path in zip(tables.values(), csv_files, strict=True):
+            table.to_csv(path, index=False)
         accuracy_md.write_text(to_markdown(rows), encoding="utf-8")
         pictures.mkdir()
         shown: dict[str, Picture] = {}
         with figures.style(text_size, dpi):
             drawn = overview.draw(
-                overview_points(ranked),
-                datasets,
-                training,
-                sizes,
+                overview_points(rank(rows)),
+                summaries,
+                {name: dataset.training for name, dataset in datasets.items()},
+                {name: dataset.sizes for name, dataset in datasets.items()},
                 options.examples_per_class,
                 options.seed,
             )

@@ -238,6 +238,20 @@ assert len({snapshot.tobytes() for snapshot in snapshots}) == 3
     run(project, code)
 
 
+def test_tensorflow_tunes_nothing_beside_a_training_or_epochs_would_end_late(
+    project: Path,
+) -> None:
+    code = """
+import numpy as np
+from pathlib import Path
+from stages.lib.splits import read_part
+from stages.train import _dataset
+batches = _dataset(read_part(Path("data/splits/tiny"), "train"), [np.arange(5)] * 3)
+print(batches.options().autotune.enabled)
+"""
+    assert run(project, code).split()[-1] == "False"
+
+
 # Ends the process right after the state of epoch 2 is written, or halfway through writing it.
 KILLED = """
 import os, signal
