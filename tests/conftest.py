@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 from stages.lib.idx import write_idx
@@ -108,9 +109,22 @@ def write_photographs(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def reproduced(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Project:
     """The tiny project after its first `dvc repro`. Not to be changed: `project` is a copy."""
-    project = Project(tmp_path_factory.mktemp("reproduced") / "project")
+    top = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        top = top.parent  # common to all workers: the first that needs the project makes it
+    done = top / "reproduced/done"
+    with FileLock(top / "reproduced.lock"):
+        if not done.exists():
+            shutil.rmtree(done.parent, ignore_errors=True)
+            reproduce(Project(done.with_name("project")))
+            done.touch()
+    return Project(done.with_name("project"))
+
+
+def reproduce(project: Project) -> None:
+    """Makes the tiny project and runs it once, with a commit before and a commit after."""
     shutil.copytree(
         TOP / "stages", project.folder / "stages", ignore=shutil.ignore_patterns("__pycache__")
     )
@@ -130,7 +144,6 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.repro()
     project.run("git", "add", "--all")
     project.run("git", "commit", "--quiet", "--message=After the first run")
-    return project
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ def stages(text: str) -> set[str]:
     return set(text.split())
 
 
-def test_the_stages_are_those_of_the_design(reproduced: Project) -> None:
-    listed = reproduced.run("dvc", "stage", "list", "--name-only")
+def test_the_stages_are_those_of_the_design(project: Project) -> None:
+    listed = project.run("dvc", "stage", "list", "--name-only")
     assert stages(listed) == stages(
         "download@digits download@pictures prepare@digits prepare@pictures split@digits "
         "split@pictures train@dense train@cnn evaluate@dense evaluate@cnn plot@dense plot@cnn "
