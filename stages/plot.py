@@ -293,7 +293,9 @@ def draw_per_class(results: Results) -> Figure:
     names = [f"{results.classes[i]} ({n} images)" for i, n in table["images"].items()]
     axes.set_yticks(rows, names)
     axes.set(xlabel="share", ylim=(-0.6, len(table) - 0.4))
-    axes.set_xlim(right=1.005)
+    axes.set_xlim(right=1.005)  # room for half a marker
+    left, ticks = axes.get_xlim()[0], axes.get_xticks()
+    axes.set_xticks(ticks[(ticks >= left) & (ticks <= 1)])
     figure.legend(loc="outside lower center", ncols=3)
     return figure
 
