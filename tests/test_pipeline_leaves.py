@@ -1,17 +1,19 @@
 """Every value of params.yaml and every file of code changes the stages it affects, and no others.
 
-DVC is asked about the project's own dvc.yaml and params.yaml. Nothing is run for that: the outputs
-are placeholders that `dvc commit` has recorded. That what lies downstream follows, and stops where
-the bytes are the same, is shown by real runs in test_pipeline_graph.py.
+DVC is asked about the project's own dvc.yaml and params.yaml: which stages have changed, and which
+would run with those downstream. Nothing is run for that: the outputs are placeholders that
+`dvc commit` has recorded. That a run stops where the bytes are the same is shown by real ones in
+test_pipeline_graph.py.
 """
 
 import ast
+import contextlib
 import copy
-import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ FILES = sorted(
 )
 
 # What a change of one value touches, besides the report, which shows all params; all that lies
-# downstream follows. D and M stand for a dataset and a model, * for all of them.
+# downstream follows (`downstream`). D and M stand for a dataset and a model, * for all of them.
 RULES = {
     "datasets.D.download": ["download@D"],
     "datasets.D.prepare": ["prepare@D"],
@@ -114,6 +116,26 @@ def touched(path: Path_) -> set[str]:
     raise AssertionError(f"no rule says which stages {path} affects")
 
 
+def downstream(stages: set[str], models: dict[str, Any]) -> set[str]:
+    """Returns `stages` and all that lies downstream of them, when the models are `models`."""
+    found = set(stages)
+    for before, after in pairwise(STAGES[: STAGES.index("train")]):
+        found |= {stage.replace(before, after) for stage in found if stage.startswith(before)}
+    for name, model in models.items():
+        if f"split@{model['dataset']}" in found:
+            found.add(f"train@{name}")
+    for before, after in pairwise(STAGES[STAGES.index("train") : -1]):
+        found |= {stage.replace(before, after) for stage in found if stage.startswith(before)}
+    return found | {"report"} if found else found
+
+
+LEAVES = list(leaves(PARAMS))
+
+
+def name(path: Path_) -> str:
+    return ".".join(map(str, path))
+
+
 class Recorded:
     """The project with placeholders for outputs, all of them recorded as up to date."""
 
@@ -140,12 +162,14 @@ class Recorded:
 
     def changed(self) -> set[str]:
         """Returns the stages that `dvc status` says have changed."""
-        before = Path.cwd()
-        os.chdir(self.folder)
-        try:
+        with contextlib.chdir(self.folder):
             return set(Repo(".").status())
-        finally:
-            os.chdir(before)
+
+    def planned(self) -> set[str]:
+        """Returns the stages that `dvc repro --dry --force-downstream` would run."""
+        with contextlib.chdir(self.folder):
+            stages = Repo(".").reproduce(dry=True, force_downstream=True)
+        return {stage.addressing for stage in stages}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -183,12 +207,26 @@ def test_nothing_has_changed_when_all_is_recorded(recorded: Recorded) -> None:
     assert recorded.changed() == set()
 
 
-@pytest.mark.parametrize("leaf", list(leaves(PARAMS)), ids=lambda path: ".".join(map(str, path)))
+@pytest.mark.parametrize("leaf", LEAVES, ids=name)
 def test_a_changed_value_changes_the_stages_it_affects_and_no_others(
     recorded: Recorded, params_file: Path, leaf: Path_
 ) -> None:
     YAML().dump(with_change(PARAMS, leaf), params_file)
     assert recorded.changed() == touched(leaf)
+
+
+@pytest.mark.parametrize(
+    # What follows depends on which stages have changed: asking once for each set of them is enough.
+    "leaf",
+    {frozenset(touched(leaf)): leaf for leaf in LEAVES}.values(),
+    ids=name,
+)
+def test_with_a_changed_value_run_the_stages_it_affects_and_all_below_them(
+    recorded: Recorded, params_file: Path, leaf: Path_
+) -> None:
+    params = with_change(PARAMS, leaf)
+    YAML().dump(params, params_file)
+    assert recorded.planned() == downstream(touched(leaf), params["models"])
 
 
 def test_order_and_comments_change_nothing(recorded: Recorded, params_file: Path) -> None:
