@@ -26,10 +26,11 @@ from stages.lib.files import read_json, whole
 from stages.lib.params import Section, nearest
 
 PUBLISHED = Path(__file__).with_name("published.csv")
-# Beyond these numbers of classes or layers a figure would be too crowded to read.
+# Beyond these numbers of classes, layers or blocks a figure would be too crowded to read.
 MOST_NUMBERS = 12
 MOST_CLASSES = 30
 MOST_LAYERS = 30
+MOST_BLOCKS = 50
 FINEST = 3
 MOST_SNAPSHOTS = 13
 
@@ -301,13 +302,14 @@ def draw_per_class(results: Results) -> Figure:
 
 
 def draw_layers(results: Results) -> Figure | None:
-    """Draws the network, layer by layer, with shapes and numbers of parameters."""
-    table = results.files["layers"].fillna("")
-    if len(table) > MOST_LAYERS:
+    """Draws the network with shapes and numbers of parameters, a row a layer or a block."""
+    layers = results.files["layers"].fillna("")
+    table = layers if len(layers) <= MOST_LAYERS else blocks(layers)
+    if len(table) > MOST_BLOCKS:
         return None
     total = table["parameters"].sum()
     figure = new_figure(
-        f"{results.model}: {len(table)} layers, {total:,} parameters",
+        f"{results.model}: {len(layers)} layers, {total:,} parameters",
         0.9 + 0.27 * len(table),
     )
     flow, weights = figure.subplots(1, 2, sharey=True, width_ratios=(5, 2))
@@ -343,6 +345,34 @@ def draw_layers(results: Results) -> Figure | None:
     weights.tick_params(length=0)
     weights.set_title("parameters")
     return figure
+
+
+def blocks(layers: pd.DataFrame) -> pd.DataFrame:
+    """Returns the network with each part that has several branches folded into one row.
+
+    Args:
+        layers: The layers in the order of computation: `name`, `type`, `output_shape`,
+            `parameters`, and `inputs`, the names of layers.
+
+    Returns:
+        The same columns, a chain. The row of a block has the name and the output of the layer that
+        joins its branches, and says in `type` how many layers and branches it has.
+    """
+    rows = {name: row for row, name in enumerate(layers["name"])}
+    beside = np.zeros(len(layers), bool)  # layers that some path through the network goes round
+    for row, names in enumerate(layers["inputs"]):
+        for name in names.split():
+            beside[rows[name] + 1 : row] = True
+    before = np.cumsum(~beside) - ~beside  # on the chain: the number of a layer's block
+    block = layers.groupby(before)
+    chain, sizes = block.last(), block.size()
+    branches = chain["inputs"].map(lambda names: len(names.split()))
+    folded = sizes.astype(str) + " layers, " + branches.astype(str) + " branches"
+    return chain.assign(
+        type=chain["type"].where(sizes == 1, folded),
+        parameters=block["parameters"].sum(),
+        inputs=chain["name"].shift(fill_value=""),
+    )
 
 
 def draw_weights(results: Results) -> Figure:

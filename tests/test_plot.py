@@ -336,13 +336,52 @@ def test_many_classes_stay_readable() -> None:
 
 
 @pytest.mark.usefixtures("style")
-def test_layers_are_listed_with_shapes_and_parameters_if_they_are_few() -> None:
-    results = make_results()
-    shown = texts(draw("layers", results))
+def test_layers_are_listed_with_shapes_and_parameters() -> None:
+    shown = texts(draw("layers", make_results()))
     assert {"conv", "Conv2D", "10 x 10 x 4", " 1,000"} <= set(shown)
-    layers = pd.concat([results.files["layers"]] * 11)
-    deep = replace(results, files=results.files | {"layers": layers})
-    assert "layers" not in dict(plot.draw(deep, []))
+
+
+def deep_network(blocks: int) -> pd.DataFrame:
+    """Returns the layers of a network of blocks: two layers beside a third, and their sum."""
+    rows: list[tuple[str, str, str, int, str]] = [("images", "InputLayer", "8 x 8 x 3", 0, "")]
+    for at in (f"block{number}" for number in range(blocks)):
+        before = rows[-1][0]
+        rows += [
+            (f"{at}_1", "Conv2D", "8 x 8 x 4", 100, before),
+            (f"{at}_short", "Conv2D", "8 x 8 x 4", 10, before),
+            (f"{at}_2", "Conv2D", "8 x 8 x 4", 1000, f"{at}_1"),
+            (f"{at}_add", "Add", "8 x 8 x 4", 0, f"{at}_short {at}_2"),
+        ]
+    rows.append(("classes", "Dense", "2", 514, rows[-1][0]))
+    return pd.DataFrame(rows, columns=["name", "type", "output_shape", "parameters", "inputs"])
+
+
+def test_blocks_fold_the_branches_of_a_network_and_keep_its_chain() -> None:
+    folded = plot.blocks(deep_network(2))
+    assert folded.to_numpy().tolist() == [
+        ["images", "InputLayer", "8 x 8 x 3", 0, ""],
+        ["block0_add", "4 layers, 2 branches", "8 x 8 x 4", 1110, "images"],
+        ["block1_add", "4 layers, 2 branches", "8 x 8 x 4", 1110, "block0_add"],
+        ["classes", "Dense", "2", 514, "block1_add"],
+    ]
+
+
+def test_a_network_of_blocks_beside_each_other_keeps_all_its_parameters() -> None:
+    layers = deep_network(3)
+    layers["inputs"] = [*layers["inputs"][:-1], "block2_add block0_1"]  # a way round two blocks
+    folded = plot.blocks(layers)
+    assert folded["name"].tolist() == ["images", "classes"]
+    assert folded["parameters"].sum() == layers["parameters"].sum()
+
+
+@pytest.mark.usefixtures("style")
+def test_a_deep_network_is_drawn_block_by_block_and_one_too_long_for_a_page_is_not() -> None:
+    results = make_results()
+    deep = replace(results, files=results.files | {"layers": deep_network(20)})
+    shown = texts(draw("layers", deep))
+    assert {"block19_add", "4 layers, 2 branches", " 1,110"} <= set(shown)
+    deeper = replace(results, files=results.files | {"layers": deep_network(60)})
+    assert "layers" not in dict(plot.draw(deeper, []))
 
 
 @pytest.mark.usefixtures("style")

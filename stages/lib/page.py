@@ -41,7 +41,7 @@ FIGURES = {
     ),
     "layers": Figure(
         NETWORK,
-        "The network, layer by layer.",
+        "The network, layer by layer; of a deep one, parts with several branches are a row each.",
         "The layers of {model} as a chain, with the shape of their outputs and bars for their "
         "{parameters} parameters; the table of layers has the same in text.",
     ),
