@@ -184,7 +184,7 @@ def write_sample_digits(folder: Path, seed: int) -> None:
 
 
 def write_drawn_photographs(
-    folder: Path, seed: int, labelled_per_kind: int = 100, unlabelled: int = 100
+    folder: Path, seed: int, labelled_per_kind: int = 120, unlabelled: int = 100
 ) -> None:
     """Writes drawn cats and dogs as JPEGs in `train.zip` and `test1.zip`, laid out as Kaggle's.
 
