@@ -119,20 +119,17 @@ def touched(path: Path_) -> set[str]:
 def downstream(stages: set[str], models: dict[str, Any]) -> set[str]:
     """Returns `stages` and all that lies downstream of them, when the models are `models`."""
     found = set(stages)
-    for before, after in pairwise(STAGES[: STAGES.index("train")]):
-        found |= {stage.replace(before, after) for stage in found if stage.startswith(before)}
-    for name, model in models.items():
-        if f"split@{model['dataset']}" in found:
-            found.add(f"train@{name}")
-    for before, after in pairwise(STAGES[STAGES.index("train") : -1]):
-        found |= {stage.replace(before, after) for stage in found if stage.startswith(before)}
-    return found | {"report"} if found else found
+    for before, after in pairwise(STAGES[:-1]):
+        for key in {stage.split("@")[1] for stage in found if stage.startswith(f"{before}@")}:
+            trained = [name for name, model in models.items() if model["dataset"] == key]
+            found |= {f"{after}@{each}" for each in (trained if after == "train" else [key])}
+    return found | {"report"}
 
 
 LEAVES = list(leaves(PARAMS))
 
 
-def name(path: Path_) -> str:
+def dotted(path: Path_) -> str:
     return ".".join(map(str, path))
 
 
@@ -207,7 +204,7 @@ def test_nothing_has_changed_when_all_is_recorded(recorded: Recorded) -> None:
     assert recorded.changed() == set()
 
 
-@pytest.mark.parametrize("leaf", LEAVES, ids=name)
+@pytest.mark.parametrize("leaf", LEAVES, ids=dotted)
 def test_a_changed_value_changes_the_stages_it_affects_and_no_others(
     recorded: Recorded, params_file: Path, leaf: Path_
 ) -> None:
@@ -219,7 +216,7 @@ def test_a_changed_value_changes_the_stages_it_affects_and_no_others(
     # What follows depends on which stages have changed: asking once for each set of them is enough.
     "leaf",
     {frozenset(touched(leaf)): leaf for leaf in LEAVES}.values(),
-    ids=name,
+    ids=dotted,
 )
 def test_with_a_changed_value_run_the_stages_it_affects_and_all_below_them(
     recorded: Recorded, params_file: Path, leaf: Path_
