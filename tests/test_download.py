@@ -324,7 +324,7 @@ def test_another_seed_gives_other_digits_for_testing(
 
 
 def test_drawn_zips_have_kaggles_layout(drawings: Path) -> None:
-    train = [f"train/{kind}.{number}.jpg" for kind in ("cat", "dog") for number in range(100)]
+    train = [f"train/{kind}.{number}.jpg" for kind in ("cat", "dog") for number in range(120)]
     test = [f"test1/{number}.jpg" for number in range(1, 101)]
     assert names(drawings) == ["origin.txt", "test1.zip", "train.zip"]
     assert (drawings / "origin.txt").read_text() == "drawn\n"
