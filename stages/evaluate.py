@@ -8,6 +8,7 @@ Reads `data/models/M.keras` and its dataset's `data/splits/D/`. Writes `reports/
     test_*.npy             true labels and predicted probabilities
     confusion_matrix.csv   test images by true class (rows) and predicted class (columns)
     per_class.csv          of each class: precision, recall, F1, areas under its curves
+    roc.csv                of each class: the curve's points; precision_recall.csv likewise
     calibration.csv        confidence and accuracy of the test images in ten bins of confidence
     mistakes_*.npy         the images most surely taken for what they are not
     shown_*.npy            a hundred unlabelled images, or test images of a dataset that has none
@@ -19,6 +20,7 @@ Reads `data/models/M.keras` and its dataset's `data/splits/D/`. Writes `reports/
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +32,10 @@ from sklearn.metrics import (
     average_precision_score,
     confusion_matrix,
     log_loss,
+    precision_recall_curve,
     precision_recall_fscore_support,
     roc_auc_score,
+    roc_curve,
 )
 
 from stages.lib import inspection, params, weights
@@ -45,6 +49,13 @@ SHOWN = 100
 MISTAKES = 24
 UNITS = 225
 BINS = 10
+CURVES = {
+    "roc": (roc_curve, ["false_positive_rate", "true_positive_rate"]),
+    "precision_recall": (
+        partial(precision_recall_curve, drop_intermediate=True),
+        ["precision", "recall"],
+    ),
+}
 
 
 class Options(Section):
@@ -109,6 +120,32 @@ def measure_classes(
             for index in indexes
         ]
     return pd.DataFrame(columns)
+
+
+def trace_curves(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, pd.DataFrame]:
+    """Returns the curves of telling each class from the rest by its probability.
+
+    Args:
+        labels: uint8 [n].
+        probabilities: float32 [n, classes].
+
+    Returns:
+        `roc` and `precision_recall`, a row a point: the index of its `class` and the two rates. A
+        class that none or all of the images have has no curve.
+    """
+    classes = range(probabilities.shape[1])
+    known = [index for index in classes if 0 < (labels == index).sum() < len(labels)]
+    return {
+        name: pd.DataFrame(
+            [
+                (index, *point)
+                for index in known
+                for point in zip(*trace(labels == index, probabilities[:, index])[:2], strict=True)
+            ],
+            columns=["class", *rates],
+        )
+        for name, (trace, rates) in CURVES.items()
+    }
 
 
 def calibrate(labels: np.ndarray, probabilities: np.ndarray) -> tuple[pd.DataFrame, float]:
@@ -240,6 +277,7 @@ def evaluate(
         "per_class": measure_classes(test.labels, said, classes),
         "calibration": calibration,
         "layers": inspection.layer_table(model),
+        **trace_curves(test.labels, said),
     }
     images, shown, source = test.images, said, "test"
     if len(unlabelled.images):

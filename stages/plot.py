@@ -17,7 +17,6 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from pydantic import Field, PositiveFloat
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 from stages.lib import figures, params
 from stages.lib.command import UserError, run
@@ -204,31 +203,28 @@ def draw_mistakes(results: Results) -> Figure:
     return figure
 
 
-def draw_roc_and_precision_recall(results: Results) -> Figure | None:
+def draw_roc_and_precision_recall(results: Results) -> Figure:
     """Draws how well the probability of each class tells it from the rest."""
-    labels, probabilities = (
-        results.files["test_labels"],
-        results.files["test_probabilities"],
-    )
-    table = results.files["per_class"]
-    if table["roc_auc"].isna().all():
-        return None
+    files, table = results.files, results.files["per_class"]
     height = 4 + 0.25 * min(len(results.classes) + 1, 4)  # the legends are below
     figure = new_figure(f"{results.model}: telling each class from the rest", height)
     roc, precision_recall = figure.subplots(1, 2)
-    for axes, area in ((roc, "roc_auc"), (precision_recall, "average_precision")):
+    for axes, points, area in (
+        (roc, files["roc"], "roc_auc"),
+        (precision_recall, files["precision_recall"], "average_precision"),
+    ):
+        curves = dict(list(points.groupby("class")))
         known = table[table[area].notna()].sort_values(area, kind="stable")
         looks = [{"color": colour, "zorder": 3} for colour in (BLUE, ORANGE, INK)]
         for index, value in known[area].items():
             look: dict[str, Any] = {"color": figures.FAINT, "lw": 0.9}
             if looks:
                 look = looks.pop(0) | {"label": f"{results.classes[index][:20]}: {value:.3f}"}
-            true, said = labels == index, probabilities[:, index]
+            curve = curves[index]
             if axes is roc:
-                axes.plot(*roc_curve(true, said)[:2], **look)
+                axes.plot(curve["false_positive_rate"], curve["true_positive_rate"], **look)
             else:
-                precision, recall, _ = precision_recall_curve(true, said)
-                axes.step(recall, precision, where="post", **look)
+                axes.step(curve["recall"], curve["precision"], where="post", **look)
         mean = f"mean of {len(known)} classes: {known[area].mean():.3f}"
         axes.plot([], [], color=figures.FAINT, lw=0.9 if not looks else 0, label=mean)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
@@ -516,7 +512,7 @@ FIGURES: dict[str, tuple[Callable[[Results], Figure | None], str]] = {
     "mistakes": (draw_mistakes, "mistakes_images"),
     "confusion_matrix": (draw_confusion_matrix, "confusion_matrix"),
     "per_class": (draw_per_class, "per_class"),
-    "roc_and_precision_recall": (draw_roc_and_precision_recall, "per_class"),
+    "roc_and_precision_recall": (draw_roc_and_precision_recall, "roc"),
     "reliability": (draw_reliability, "calibration"),
     "layers": (draw_layers, "layers"),
     "weights": (draw_weights, "weights"),

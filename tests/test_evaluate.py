@@ -163,6 +163,26 @@ def test_precision_recall_and_areas_are_of_each_class_against_the_rest() -> None
     assert measured["average_precision"].isna().tolist() == [False, False, True]
 
 
+def test_the_curves_are_of_each_class_that_some_but_not_all_images_have() -> None:
+    labels = np.array([0, 0, 0, 1], np.uint8)
+    probabilities = np.array([[0.9, 0.1, 0], [0.8, 0.2, 0], [0.3, 0.7, 0], [0.4, 0.6, 0]])
+    curves = evaluate.trace_curves(labels, probabilities)
+    areas = {
+        "roc": ("roc_auc", "false_positive_rate", "true_positive_rate"),
+        "precision_recall": ("average_precision", "recall", "precision"),
+    }
+    measured = evaluate.measure_classes(labels, probabilities, DIGITS)
+    for name, (area, x, y) in areas.items():
+        assert curves[name]["class"].unique().tolist() == [0, 1]
+        for index in (0, 1):
+            points = curves[name][curves[name]["class"] == index]
+            heights = points[y] if name == "precision_recall" else points[y].rolling(2).mean()
+            steps = points[x].diff().shift(-1 if name == "precision_recall" else 0).abs()
+            assert (steps * heights).sum() == pytest.approx(measured.loc[index, area])
+    nothing_to_tell = evaluate.trace_curves(np.zeros(4, np.uint8), probabilities)
+    assert [len(points) for points in nothing_to_tell.values()] == [0, 0]
+
+
 def test_the_calibration_error_is_the_mean_distance_of_accuracy_and_confidence() -> None:
     labels = np.array([0, 0, 1, 0], np.uint8)
     probabilities = np.array([[0.95, 0.05], [0.98, 0.02], [0.95, 0.05], [0.45, 0.55]], np.float32)

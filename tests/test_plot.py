@@ -50,6 +50,10 @@ def make_results(classes: int = 2) -> plot.Results:
     per_class = {"class": names, "images": 6, "precision": indexes / classes, "recall": 0.5}
     per_class |= {"f1": indexes / classes, "roc_auc": 0.9 - indexes / 100}
     per_class |= {"average_precision": 0.8 - indexes / 100}
+    points = {"class": indexes.repeat(3), "recall": np.tile([1, 0.5, 0], classes)}
+    points |= {"precision": np.tile([0.5, 0.75, 1], classes)}
+    roc = {"class": indexes.repeat(3), "false_positive_rate": np.tile([0, 0.25, 1], classes)}
+    roc |= {"true_positive_rate": np.tile([0, 0.75, 1], classes)}
     edges = np.linspace(0, 1, 11)
     calibration = {"from": edges[:-1], "to": edges[1:], "images": 3}
     calibration |= {"confidence": edges[1:] - 0.05, "accuracy": [np.nan, *edges[2:]]}
@@ -70,6 +74,8 @@ def make_results(classes: int = 2) -> plot.Results:
         "test_probabilities": probabilities,
         "confusion_matrix": pd.DataFrame(counts, pd.Index(names), names).reset_index(),
         "per_class": pd.DataFrame(per_class),
+        "roc": pd.DataFrame(roc),
+        "precision_recall": pd.DataFrame(points),
         "calibration": pd.DataFrame(calibration),
         "mistakes_images": random_images(3),
         "mistakes_labels": np.array([0, 1, 0]),
@@ -207,7 +213,7 @@ CHANGES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "mistakes": ("mistakes_labels", lambda labels: 1 - labels),
     "confusion_matrix": ("confusion_matrix", lambda table: table.assign(cat=[9, 3])),
     "per_class": ("per_class", lambda table: less(table, "recall")),
-    "roc_and_precision_recall": ("test_probabilities", lambda rows: np.roll(rows, 1, axis=0)),
+    "roc_and_precision_recall": ("roc", lambda table: less(table, "true_positive_rate")),
     "reliability": ("calibration", lambda table: less(table, "accuracy")),
     "layers": ("layers", lambda table: table.assign(parameters=[0, 500, 20])),
     "weights": ("weights", np.negative),
@@ -295,13 +301,19 @@ def test_the_curves_of_each_class_carry_their_areas() -> None:
     roc, precision_recall = draw("roc_and_precision_recall", make_results()).axes
     assert legend(roc) == ["dog: 0.890", "cat: 0.900", "mean of 2 classes: 0.895"]
     assert legend(precision_recall)[0] == "dog: 0.790"
+    assert np.asarray(roc.lines[0].get_xydata()).tolist() == [[0, 0], [0.25, 0.75], [1, 1]]
+    assert np.asarray(precision_recall.lines[0].get_xydata()).tolist() == [
+        [1, 0.5],
+        [0.5, 0.75],
+        [0, 1],
+    ]
 
 
 @pytest.mark.usefixtures("style")
 def test_test_images_of_one_class_have_no_curves() -> None:
     results = make_results()
-    table = results.files["per_class"].assign(roc_auc=np.nan, average_precision=np.nan)
-    one_class = replace(results, files=results.files | {"per_class": table})
+    none = results.files["roc"].head(0)
+    one_class = replace(results, files=results.files | {"roc": none, "precision_recall": none})
     assert "roc_and_precision_recall" not in dict(plot.draw(one_class, []))
 
 

@@ -73,7 +73,7 @@ class Checkpoint:
         """
         self.wait()
         arrays = {f"{i:04}": variable.numpy() for i, variable in enumerate(_variables(model))}
-        arrays["history"] = np.array(json.dumps(progress.history))
+        arrays["history"] = json.dumps(progress.history)
         arrays["snapshots"] = np.array(progress.snapshots)
         self._writing = self._writer.submit(self._write, arrays)
 
