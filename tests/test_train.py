@@ -119,6 +119,17 @@ def digests(project: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
+def test_keras_comes_without_the_libraries_that_only_other_stages_use() -> None:
+    code = (
+        "import sys, stages.train\n"
+        "assert not {'matplotlib', 'sklearn'} & sys.modules.keys()\n"
+        "import matplotlib, sklearn"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(TOP)}, check=True
+    )
+
+
 def test_every_epoch_sees_each_image_once_in_an_order_of_its_own() -> None:
     epochs = [
         np.concatenate([stage._batch(step, 25, 10, seed=0) for step in range(first, first + 3)])
