@@ -206,29 +206,29 @@ def draw_mistakes(results: Results) -> Figure:
 def draw_roc_and_precision_recall(results: Results) -> Figure:
     """Draws how well the probability of each class tells it from the rest."""
     files, table = results.files, results.files["per_class"]
-    height = 4 + 0.25 * min(len(results.classes) + 1, 4)  # the legends are below
+    known = table[table["roc_auc"].notna()].sort_values("roc_auc", kind="stable")
+    colours = dict(zip(known.index, (BLUE, ORANGE, INK), strict=False))
+    others: dict[str, Any] = {"color": figures.FAINT, "lw": 0.9}
+    height = 3.7 + 0.25 * min(len(results.classes) + 1, 4)  # the legends are below
     figure = new_figure(f"{results.model}: telling each class from the rest", height)
     roc, precision_recall = figure.subplots(1, 2)
-    for axes, points, area in (
-        (roc, files["roc"], "roc_auc"),
-        (precision_recall, files["precision_recall"], "average_precision"),
+    least = "least areas" if len(known) > len(colours) else "area"
+    for axes, points, area, title in (
+        (roc, files["roc"], "roc_auc", f"{least} under the curve"),
+        (precision_recall, files["precision_recall"], "average_precision", "average precision"),
     ):
         curves = dict(list(points.groupby("class")))
-        known = table[table[area].notna()].sort_values(area, kind="stable")
-        looks = [{"color": colour, "zorder": 3} for colour in (BLUE, ORANGE, INK)]
         for index, value in known[area].items():
-            look: dict[str, Any] = {"color": figures.FAINT, "lw": 0.9}
-            if looks:
-                look = looks.pop(0) | {"label": f"{results.classes[index][:20]}: {value:.3f}"}
-            curve = curves[index]
+            name, curve, look = results.classes[index][:20], curves[index], others
+            if index in colours:
+                look = {"color": colours[index], "zorder": 3, "label": f"{name}: {value:.3f}"}
             if axes is roc:
                 axes.plot(curve["false_positive_rate"], curve["true_positive_rate"], **look)
             else:
                 axes.step(curve["recall"], curve["precision"], where="post", **look)
         mean = f"mean of {len(known)} classes: {known[area].mean():.3f}"
-        axes.plot([], [], color=figures.FAINT, lw=0.9 if not looks else 0, label=mean)
+        axes.plot([], [], **others | {"lw": 0.9 * (len(known) > len(colours))}, label=mean)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-        title = "least areas under the curve" if len(known) > 3 else "area under the curve"
         below = {"loc": "upper left", "bbox_to_anchor": (0, -0.18), "alignment": "left"}
         axes.legend(title=title, **below)
     roc.plot([0, 1], [0, 1], ":", color=GREY, lw=0.9)

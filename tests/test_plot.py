@@ -310,6 +310,18 @@ def test_the_curves_of_each_class_carry_their_areas() -> None:
 
 
 @pytest.mark.usefixtures("style")
+def test_a_class_has_the_same_colour_in_both_curves_whichever_has_the_least_area() -> None:
+    results = make_results()
+    table = results.files["per_class"].assign(roc_auc=[0.9, 0.8], average_precision=[0.7, 0.95])
+    changed = replace(results, files=results.files | {"per_class": table})
+    looks = [
+        {str(line.get_label()).split(":")[0]: line.get_color() for line in axes.lines}
+        for axes in draw("roc_and_precision_recall", changed).axes
+    ]
+    assert looks[0]["cat"] == looks[1]["cat"] != looks[0]["dog"] == looks[1]["dog"]
+
+
+@pytest.mark.usefixtures("style")
 def test_test_images_of_one_class_have_no_curves() -> None:
     results = make_results()
     none = results.files["roc"].head(0)
