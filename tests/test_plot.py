@@ -50,8 +50,8 @@ def make_results(classes: int = 2) -> plot.Results:
     per_class = {"class": names, "images": 6, "precision": indexes / classes, "recall": 0.5}
     per_class |= {"f1": indexes / classes, "roc_auc": 0.9 - indexes / 100}
     per_class |= {"average_precision": 0.8 - indexes / 100}
-    points = {"class": indexes.repeat(3), "recall": np.tile([1, 0.5, 0], classes)}
-    points |= {"precision": np.tile([0.5, 0.75, 1], classes)}
+    precision_recall = {"class": indexes.repeat(3), "recall": np.tile([1, 0.5, 0], classes)}
+    precision_recall |= {"precision": np.tile([0.5, 0.75, 1], classes)}
     roc = {"class": indexes.repeat(3), "false_positive_rate": np.tile([0, 0.25, 1], classes)}
     roc |= {"true_positive_rate": np.tile([0, 0.75, 1], classes)}
     edges = np.linspace(0, 1, 11)
@@ -75,7 +75,7 @@ def make_results(classes: int = 2) -> plot.Results:
         "confusion_matrix": pd.DataFrame(counts, pd.Index(names), names).reset_index(),
         "per_class": pd.DataFrame(per_class),
         "roc": pd.DataFrame(roc),
-        "precision_recall": pd.DataFrame(points),
+        "precision_recall": pd.DataFrame(precision_recall),
         "calibration": pd.DataFrame(calibration),
         "mistakes_images": random_images(3),
         "mistakes_labels": np.array([0, 1, 0]),
