@@ -29,7 +29,7 @@ test: $(VENV)/installed-dev
 	ruff format --check .
 	codespell
 	mypy
-	pytest --numprocesses auto --dist worksteal
+	pytest --numprocesses auto --dist loadfile
 
 # requirements*.txt are compiled from requirements*.in, for all three versions of Python at once.
 requirements: $(VENV)/installed
