@@ -29,7 +29,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two networks: `colours` tells an image's channel, `sides` its bright half."""
     from stages.lib.keras_file import save_model
     from stages.lib.network import Network, build_network
+    from stages.lib.runtime import set_up
 
+    set_up("cpu", threads=1)  # as all tests do: it can be done only once a process
     folder = tmp_path_factory.mktemp("classify")
     models = {
         "colours": ("photos", 3, ["red", "green", "blue"]),
@@ -62,7 +64,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def here(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs in the project. TensorFlow stays as it is: it can be set up only once a process."""
+    """Runs in the project, where TensorFlow is set up already."""
     monkeypatch.chdir(project)
     monkeypatch.setattr("stages.lib.runtime.set_up", lambda *_: None)
 
