@@ -109,6 +109,14 @@ def write_photographs(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
+def tensorflow() -> None:
+    """Sets TensorFlow up for every test that uses it in its own process: once is all it allows."""
+    from stages.lib.runtime import set_up
+
+    set_up("cpu", threads=1)
+
+
+@pytest.fixture(scope="session")
 def reproduced(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Project:
     """The tiny project after its first `dvc repro`. Not to be changed: `project` is a copy."""
     top = tmp_path_factory.getbasetemp()

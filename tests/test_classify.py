@@ -25,13 +25,11 @@ RED, GREEN, BLUE = (220, 30, 30), (30, 220, 30), (30, 30, 220)  # RGB
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory, tensorflow: None) -> Path:  # noqa: ARG001
     """A folder with two networks: `colours` tells an image's channel, `sides` its bright half."""
     from stages.lib.keras_file import save_model
     from stages.lib.network import Network, build_network
-    from stages.lib.runtime import set_up
 
-    set_up("cpu", threads=1)  # as all tests do: it can be done only once a process
     folder = tmp_path_factory.mktemp("classify")
     models = {
         "colours": ("photos", 3, ["red", "green", "blue"]),

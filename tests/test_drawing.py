@@ -8,7 +8,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from stages.lib.drawing import draw, to_jpeg
-from stages.lib.runtime import keras, set_up
+from stages.lib.runtime import keras
 
 KINDS = ("cat", "dog")
 TRAINING = 400
@@ -108,11 +108,11 @@ def test_mean_colour_and_contrast_do_not_tell_the_kinds_apart() -> None:
     assert linear_accuracy(features, kinds, strength=1) < 0.65
 
 
+@pytest.mark.usefixtures("tensorflow")
 def test_a_small_convolutional_network_does_clearly_better_than_a_linear_classifier() -> None:
     pictures, kinds = small_pictures()
     linear = linear_accuracy(pictures.reshape(len(pictures), -1), kinds, strength=0.03)
     assert 0.7 < linear < 0.85
-    set_up("cpu", threads=1)
     layers: list[keras.Layer] = []
     for filters in (16, 32, 64):
         layers += [

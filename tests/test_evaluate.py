@@ -15,7 +15,7 @@ from stages.lib import inspection
 from stages.lib.files import read_json, write_json
 from stages.lib.keras_file import save_model
 from stages.lib.network import Network, build_network
-from stages.lib.runtime import keras, set_up
+from stages.lib.runtime import keras
 from stages.lib.splits import Part
 from stages.lib.weights import class_images, first_weights
 
@@ -65,14 +65,13 @@ def write_dataset(
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def project(tmp_path_factory: pytest.TempPathFactory, tensorflow: None) -> Iterator[Path]:  # noqa: ARG001
     """A project in which both models have been evaluated, as the current directory."""
     top = tmp_path_factory.mktemp("project")
     (top / "params.yaml").write_text(PARAMS)
     names = [*(str(number) for number in range(120, 0, -1)), "extra"]
     write_dataset(top / "data/splits/digits", DIGITS, (6, 6, 1), [])
     write_dataset(top / "data/splits/pets", PETS, (12, 12, 3), names)
-    set_up("cpu", threads=1)
     keras.utils.clear_session()  # or layers are numbered on from those of other tests' networks
     for folder in ("models", "history", "snapshots"):
         (top / "data" / folder).mkdir()

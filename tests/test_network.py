@@ -8,17 +8,14 @@ import pytest
 from stages.lib import params
 from stages.lib.command import UserError
 from stages.lib.network import Network, build_network, build_optimizer
-from stages.lib.runtime import keras, set_up
+from stages.lib.runtime import keras
 
 KEY = "models.m.network"
 DIGIT, PHOTOGRAPH = (28, 28, 1), (50, 50, 3)
 MODELS = params.load()["models"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _runtime() -> None:
-    # Building a network fixes the number of threads for this process and the tests after these.
-    set_up("cpu", threads=1)
+pytestmark = pytest.mark.usefixtures("tensorflow")
 
 
 def build(network: dict[str, Any], shape: tuple[int, int, int] = DIGIT, classes: int = 10) -> Any:
