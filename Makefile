@@ -29,7 +29,7 @@ test: $(VENV)/installed-dev
 	ruff format --check .
 	codespell
 	mypy
-	pytest --numprocesses auto --dist loadfile
+	pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # requirements*.txt are compiled from requirements*.in, for all three versions of Python at once.
 requirements: $(VENV)/installed

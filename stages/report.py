@@ -174,7 +174,8 @@ def accuracy_row(
     """
     published, metrics = model.published, results.metrics
     interval = wilson_interval(int(results.right.sum()), len(results.right))
-    length = "epochs" if "epochs" in model.training else "steps"
+    unit = "epoch" if "epochs" in model.training else "step"
+    length = model.training[f"{unit}s"]
     row = {
         "model": name,
         "dataset": model.dataset,
@@ -184,7 +185,7 @@ def accuracy_row(
         "published_training_images": published.training_images,
         "parameters": metrics["parameters"],
         "multiply_adds": metrics["multiply_adds"],
-        "trained_for": f"{model.training[length]} {length}",
+        "trained_for": f"{length:,} {unit}{'' if length == 1 else 's'}",
         "test_loss": metrics["test_loss"],
         "test_accuracy_low": round(interval.low, 4),
         "test_accuracy_high": round(interval.high, 4),

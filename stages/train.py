@@ -2,9 +2,9 @@
 
 Reads the train and valid parts of its dataset, `data/splits/D/`. Writes `data/models/M.keras`
 (without optimizer; plain Keras opens it), `data/history/M.csv` (loss and accuracy of training and
-validation, a row an epoch or every so many steps), `data/snapshots/M.npy` (the weights of a few
-hidden units at each row) and `data/timing/M.json` (seconds, memory, versions: the only output that
-differs from run to run).
+validation, a row an epoch or every so many steps) and `data/snapshots/M.npy` (the weights of a few
+hidden units at each row). What differs from run to run goes to `data/timing/M.json`, which Git
+keeps and DVC does not know: seconds, memory, versions and device of the last training here.
 
 The same params, data and versions give the same bytes. A training that was interrupted goes on
 from the end of its last epoch, to the bytes of one that was not.

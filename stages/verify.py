@@ -2,8 +2,8 @@
 
 Clones the last commit into a temporary folder beside this one, where `../` in a dataset's source
 leads to the same place, runs all of its stages there with another user name, time zone, locale and
-hash seed, and compares the hashes with those in the commit's `dvc.lock`. Only `data/timing/` may
-differ; where anything else does, the versions and devices of both runs are compared too.
+hash seed, and compares the hashes with those in the commit's `dvc.lock`. Where one differs, so do
+the versions and devices in the commit's `data/timing/` and those of the new run, which it names.
 """
 
 import os
@@ -18,7 +18,6 @@ from ruamel.yaml import YAML
 from stages.lib.command import UserError, run
 from stages.lib.files import read_json
 
-TIMING = "data/timing/"
 # What must not matter.
 ELSEWHERE = {
     "USER": "somebody",
@@ -30,12 +29,11 @@ ELSEWHERE = {
 
 
 def hashes(lock: dict[str, Any]) -> dict[str, str]:
-    """Returns the hash of every output in a `dvc.lock`, but those in `data/timing/`."""
+    """Returns the hash of every output in a `dvc.lock`."""
     return {
         output["path"]: output["md5"]
         for stage in lock["stages"].values()
         for output in stage.get("outs", [])
-        if not output["path"].startswith(TIMING)
     }
 
 
@@ -53,15 +51,20 @@ def compare(expected: dict[str, str], found: dict[str, str]) -> list[tuple[str, 
     return verdicts
 
 
-def first_difference(here: Path, there: Path) -> str:
-    """Returns what of the environment differs first between two folders of timing files."""
-    for path in sorted(there.glob("*.json")):
-        if not (here / path.name).exists():
-            return f"{here / path.name} is not here (`dvc pull` brings it): versions unknown"
-        one, other = (read_json(folder / path.name)["environment"] for folder in (here, there))
-        for name in other:
-            if one.get(name) != other[name]:
-                return f"{name}: {one.get(name)} then, {other[name]} now"
+def environments(repository: Path) -> dict[str, dict[str, str]]:
+    """Returns the versions and the device that each model in `repository` was trained with."""
+    timing = sorted((repository / "data/timing").glob("*.json"))
+    return {path.stem: read_json(path)["environment"] for path in timing}
+
+
+def first_difference(then: dict[str, dict[str, str]], now: dict[str, dict[str, str]]) -> str:
+    """Returns what differs first between the environments of two runs, model by model."""
+    for model, versions in now.items():
+        if model not in then:
+            return f"unknown, since data/timing/{model}.json was not committed with dvc.lock"
+        for name, version in versions.items():
+            if then[model].get(name) != version:
+                return f"{name}: {then[model].get(name)} then, {version} now"
     return "versions and devices are the same: this is a fault, please report it"
 
 
@@ -77,6 +80,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="verify-", dir=beside) as folder:
         clone = Path(folder)
         subprocess.run(["git", "clone", "--quiet", ".", str(clone)], check=True)
+        then = environments(clone)
         print(f"Running all stages afresh in {clone}", flush=True)
         environment = os.environ | ELSEWHERE
         repro = ["dvc", "repro", "--force"]
@@ -84,7 +88,7 @@ def main() -> None:
             raise UserError("the run in the clone failed, as it says above")
         found = hashes(YAML(typ="safe").load(clone / "dvc.lock"))
         verdicts = compare(expected, found)
-        difference = first_difference(Path(TIMING), clone / TIMING)
+        difference = first_difference(then, environments(clone))
     for path, verdict in verdicts:
         print(f"{verdict:10} {path}")
     different = [path for path, verdict in verdicts if verdict != "same"]

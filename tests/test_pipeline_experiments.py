@@ -27,7 +27,7 @@ def clone(two_commits: Project, tmp_path_factory: pytest.TempPathFactory) -> Pro
     """A fresh clone of it, without any data."""
     folder = tmp_path_factory.mktemp("clone") / "project"
     two_commits.run("git", "clone", "--quiet", str(two_commits.folder), str(folder))
-    assert not (folder / "data").exists()
+    assert [path.name for path in (folder / "data").iterdir()] == ["timing"]
     return Project(folder)
 
 
@@ -98,7 +98,9 @@ def test_an_experiment_is_run_shown_applied_and_branched(
     assert experiments(project)["short"]["models"]["cnn"]["training"]["epochs"] == 1
 
     project.run("git", "checkout", "--quiet", "--force", ".")
+    project.run("dvc", "checkout")
     assert params.read(key, Options, project.folder / "params.yaml").epochs == 2
+    assert project.repro() == set(), "all is as it was before the experiment"
     project.run("dvc", "exp", "apply", "short")
     assert params.read(key, Options, project.folder / "params.yaml").epochs == 1
     project.run("dvc", "exp", "branch", "short", "shorter")

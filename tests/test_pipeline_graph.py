@@ -102,6 +102,16 @@ def test_a_retrained_model_that_comes_out_identical_is_not_evaluated_again(
     assert project.repro() == set()
 
 
+def test_after_a_run_from_nothing_the_commits_own_lock_is_up_to_date(project: Project) -> None:
+    shutil.rmtree(project.folder / ".dvc/cache")
+    for name in ("data/history", "data/models", "data/snapshots"):
+        shutil.rmtree(project.folder / name)
+    assert {"train@dense", "train@cnn"} <= project.repro()
+    assert project.run("git", "status", "--porcelain", "--", ":!data/timing") == ""
+    project.run("git", "checkout", "--quiet", ".")
+    assert project.repro() == set()
+
+
 def test_a_stage_that_fails_says_why_and_leaves_the_earlier_ones_recorded(
     project: Project,
 ) -> None:

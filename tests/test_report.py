@@ -166,6 +166,19 @@ def test_there_is_a_row_for_each_model_in_params_and_none_for_a_removed_one(
     assert (finished.folder / "reports/figures/dense/curves.png").exists(), "its files are there"
 
 
+@pytest.mark.parametrize(
+    ("length", "words"),
+    [({"epochs": 1}, "1 epoch"), ({"epochs": 2}, "2 epochs"), ({"steps": 6001}, "6,001 steps")],
+)
+def test_how_long_a_model_was_trained_is_said_in_words(
+    finished: Finished, length: dict[str, int], words: str
+) -> None:
+    finished.params["models"]["dense"]["training"] = {"batch_size": 16, **length}
+    assert f"Learning curves of dense over {words}:" in finished.report()
+    assert f"| {words} |" in finished.read("accuracy.md")
+    assert accuracy(finished).loc["dense", "trained_for"] == words
+
+
 def test_a_dataset_without_a_model_is_left_out(finished: Finished) -> None:
     del finished.params["models"]["photo_net"]
     assert "dataset-pictures" not in finished.report()
