@@ -185,7 +185,7 @@ def accuracy_row(
         "published_training_images": published.training_images,
         "parameters": metrics["parameters"],
         "multiply_adds": metrics["multiply_adds"],
-        "trained_for": f"{length:,} {unit}{'' if length == 1 else 's'}",
+        "trained_for": f"{length} {unit}{'' if length == 1 else 's'}",
         "test_loss": metrics["test_loss"],
         "test_accuracy_low": round(interval.low, 4),
         "test_accuracy_high": round(interval.high, 4),

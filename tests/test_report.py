@@ -168,7 +168,7 @@ def test_there_is_a_row_for_each_model_in_params_and_none_for_a_removed_one(
 
 @pytest.mark.parametrize(
     ("length", "words"),
-    [({"epochs": 1}, "1 epoch"), ({"epochs": 2}, "2 epochs"), ({"steps": 6001}, "6,001 steps")],
+    [({"epochs": 1}, "1 epoch"), ({"epochs": 2}, "2 epochs"), ({"steps": 6001}, "6001 steps")],
 )
 def test_how_long_a_model_was_trained_is_said_in_words(
     finished: Finished, length: dict[str, int], words: str
