@@ -2,8 +2,8 @@
 
 Clones the last commit into a temporary folder beside this one, where `../` in a dataset's source
 leads to the same place, runs all of its stages there with another user name, time zone, locale and
-hash seed, and compares the hashes with those in the commit's `dvc.lock`. Where one differs, it names
-what differs first between the versions and devices in the commit's `data/timing/` and its own.
+hash seed, and compares the hashes with those in the commit's `dvc.lock`. Where one differs, so may
+versions and devices: it names what differs first between the commit's `data/timing/` and its own.
 """
 
 import os
