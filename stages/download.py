@@ -256,13 +256,13 @@ def store_labelled(files: Sequence[str], folder: Path, fetch: Fetch) -> None:
     """Stores zips of labelled photographs, each under a name of its own.
 
     The zip of unlabelled photographs that stands beside `train.zip` in the Kaggle competition
-    is known by its contents, and stored as such.
+    is known by its contents, whatever its name, and stored as such.
     """
     for file in files:
         path = _free_path(folder, _file_name(file))
         fetch([file], path)
         names = _check_zip(path, file)
-        if _file_name(file) == UNLABELLED and _is_kaggles_unlabelled(names):
+        if _is_kaggles_unlabelled(names):
             _move_unlabelled(path, folder / UNLABELLED, file)
     if not any(path.name != UNLABELLED for path in folder.iterdir()):
         raise UserError(f"{files[0]}: its photographs have no labels: expected train.zip beside it")
@@ -270,6 +270,7 @@ def store_labelled(files: Sequence[str], folder: Path, fetch: Fetch) -> None:
 
 def _free_path(folder: Path, name: str) -> Path:
     stem = re.sub(r"\.zip$", "", name, flags=re.IGNORECASE) or "photographs"
+    stem = re.sub(r"\.part(?=\.|$)", "-part", stem)  # that is how `files.whole` names what is not
     if f"{stem}.zip".casefold() == UNLABELLED:
         stem = f"labelled-{stem}"
     # Also where a file system does not tell upper case from lower.

@@ -11,7 +11,8 @@ Reads every model's `reports/metrics/M.json`, `data/history/M.csv`, `data/predic
     reports/index.html          the page; its pictures stay where they are
 """
 
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,12 @@ ORIGINS_IN_WORDS = {
 }
 PARTS = {"train": "training", "valid": "validation", "test": "test"}
 LEFT_OUT_FILES = 5  # named on the page for each reason
+# Where the stages keep what belongs to one model, and to one dataset.
+MODEL_FOLDERS = (
+    *("data/history", "data/models", "data/predictions", "data/snapshots", "data/timing"),
+    *("reports/figures", "reports/metrics"),
+)
+DATASET_FOLDERS = ("data/arrays", "data/raw", "data/splits")
 
 
 class Options(Section):
@@ -63,9 +70,9 @@ class Options(Section):
 class Published(Section):
     """`models.M.published`: what others reached with this network, for the tables only."""
 
-    valid_accuracy: float | None = None
-    test_accuracy: float | None = None
-    training_images: int | None = None
+    valid_accuracy: float | None = Field(None, ge=0, le=1)
+    test_accuracy: float | None = Field(None, ge=0, le=1)
+    training_images: PositiveInt | None = None
 
 
 class Model(Section):
@@ -228,7 +235,7 @@ def to_markdown(rows: list[dict[str, Any]]) -> str:
         " | ".join(
             [
                 f"`{row['model']}`",
-                f"{row['dataset']}, {row['data']}",
+                f"{row['dataset']} ({row['classes']} classes), {row['data']}",
                 training_images(row),
                 f"{row['parameters']:,}",
                 row["trained_for"],
@@ -510,11 +517,15 @@ def to_yaml(section: Any) -> str:
     return text.rstrip()
 
 
-def leftovers(models: Iterable[str]) -> list[str]:
-    """Returns the names that have results but are no models: those that were removed."""
-    results = (Path("data/history"), Path("data/predictions"), Path("reports/metrics"))
-    names = {path.stem for folder in results for path in folder.glob("[!.]*")}
-    return sorted(names - set(models))
+def leftovers(models: Collection[str], datasets: Collection[str]) -> list[Path]:
+    """Returns the files of models and datasets that were removed from `params.yaml`, sorted."""
+    return sorted(
+        path
+        for names, folders in ((models, MODEL_FOLDERS), (datasets, DATASET_FOLDERS))
+        for folder in folders
+        for path in Path(folder).glob("[!.]*")
+        if path.stem not in names
+    )
 
 
 def page_context(
@@ -575,10 +586,12 @@ def main() -> None:
     text_size = params.read("plots.text_size", PositiveFloat)
     dpi = params.read("plots.dpi", PositiveInt)
 
-    if removed := leftovers(models):
+    if not models:
+        raise UserError("params.yaml: models: none found, expected one at least")
+    if removed := leftovers(models, params.read("datasets", dict[str, Any])):
         print(
-            f"no model of params.yaml: {', '.join(removed)}; left out of the report. To remove the "
-            "files of a model M: rm -r data/*/M data/*/M.* reports/*/M reports/*/M.*"
+            f"not in params.yaml: {', '.join(sorted({path.stem for path in removed}))}; left out "
+            f"of the report. To remove what is left: rm -r {shlex.join(map(str, removed))}"
         )
     datasets = {
         name: read_dataset(Path("data/splits") / name, Path("data/arrays") / name)

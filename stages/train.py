@@ -26,7 +26,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from stages.lib import params
 from stages.lib.checkpoint import Checkpoint, Progress
-from stages.lib.command import end_on_interrupt, run
+from stages.lib.command import UserError, end_on_interrupt, run
 from stages.lib.files import whole, write_json
 from stages.lib.keras_file import save_model
 from stages.lib.network import Network, Spec, build_network, build_optimizer
@@ -113,6 +113,9 @@ def train(
         seed: Of the shuffling and of the layers that draw random numbers.
         checkpoint: Where the state is kept after each row of the history.
 
+    Raises:
+        UserError: The loss is no number any more.
+
     Returns:
         The history: a row an epoch (`epoch`, counted from 1) or every `options.every` steps
         (`step`, counted from 0), with `loss` and `accuracy` as means over the steps since the row
@@ -143,11 +146,19 @@ def train(
         ).history
         at = {"epoch": end // steps_per_epoch} if options.epochs else {"step": end - 1}
         history.append(at | {name: values[-1] for name, values in figures.items()})
+        if not all(map(math.isfinite, history[-1].values())):
+            raise UserError(
+                f"the training diverged: {_in_words(history[-1])}; lower the learning rate in the "
+                "model's `training.optimizer` in params.yaml"
+            )
         snapshots.append(_snapshot(model))
         checkpoint.save(model, progress)
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in history[-1].items())
-        print(f"{shown} ({time.perf_counter() - started:.1f} s)", flush=True)
+        print(f"{_in_words(history[-1])} ({time.perf_counter() - started:.1f} s)", flush=True)
     return progress
+
+
+def _in_words(row: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in row.items())
 
 
 def _snapshot(model: keras.Model) -> np.ndarray:
@@ -221,6 +232,12 @@ def identity(folder: Path, *settings: Any) -> dict[str, Any]:
     return {"settings": settings, "files": digests}
 
 
+def _peak_memory() -> int:
+    """Returns the most memory that this process ever had, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
 def main(model: str) -> None:
     """Trains the model named `model` in `params.yaml`."""
     key = f"models.{model}"
@@ -263,7 +280,7 @@ def main(model: str) -> None:
                 timing_file,
                 {
                     "seconds": round(seconds, 1),
-                    "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+                    "peak_memory_mb": _peak_memory() >> 20,
                     "environment": runtime.environment,
                 },
             )

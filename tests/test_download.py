@@ -126,6 +126,7 @@ def zip_of(*entries: str) -> bytes:
 
 
 TRAIN = zip_of("train/cat.0.jpg", "train/dog.0.jpg")
+MORE = zip_of("train/cat.1.jpg", "train/dog.1.jpg")
 TEST = zip_of("test1/", "test1/1.jpg", "test1/2.jpg")
 
 
@@ -610,13 +611,13 @@ def test_urls_and_paths_of_zips_mix_in_one_list(
 
 
 def test_zips_of_one_name_are_both_kept(tmp_path: Path, folder: Path) -> None:
-    contents = {"a/train.zip": TRAIN, "b/train.zip": TEST, "c/Train.zip": TRAIN}
+    contents = {"a/train.zip": TRAIN, "b/train.zip": MORE, "c/Train.zip": TRAIN}
     for name, content in contents.items():
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(content)
     download("pets", folder, [str(tmp_path / name) for name in contents])
     assert names(folder) == ["Train-3.zip", "origin.txt", "train-2.zip", "train.zip"]
-    assert (folder / "train-2.zip").read_bytes() == TEST
+    assert (folder / "train-2.zip").read_bytes() == MORE
 
 
 def test_labelled_zip_named_test1_gets_another_name(tmp_path: Path, folder: Path) -> None:
@@ -625,6 +626,25 @@ def test_labelled_zip_named_test1_gets_another_name(tmp_path: Path, folder: Path
     download("pets", folder, str(tmp_path / "test1.zip"), str(tmp_path / "new.zip"))
     assert names(folder) == ["labelled-test1.zip", "origin.txt", "test1.zip"]
     assert (folder / "labelled-test1.zip").read_bytes() == TRAIN
+    assert (folder / "test1.zip").read_bytes() == TEST
+
+
+def test_a_zip_whose_name_says_part_is_kept_like_any_other(tmp_path: Path, folder: Path) -> None:
+    contents = {"train.part.zip": TRAIN, "train.zip": MORE, "x.part.2.zip": TRAIN}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    download("pets", folder, [str(tmp_path / name) for name in contents])
+    # `.part` is the name of what is not whole: DVC is told to ignore it.
+    assert names(folder) == ["origin.txt", "train-part.zip", "train.zip", "x-part.2.zip"]
+    assert (folder / "train-part.zip").read_bytes() == TRAIN
+
+
+def test_kaggles_unlabelled_zip_is_known_under_any_name(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/some-to-predict.zip").write_bytes(TEST)
+    (tmp_path / "mine/some-to-learn.zip").write_bytes(TRAIN)
+    download("cats_dogs", folder, str(tmp_path / "mine"))
+    assert names(folder) == ["origin.txt", "some-to-learn.zip", "test1.zip"]
     assert (folder / "test1.zip").read_bytes() == TEST
 
 

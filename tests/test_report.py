@@ -179,6 +179,40 @@ def test_how_long_a_model_was_trained_is_said_in_words(
     assert accuracy(finished).loc["dense", "trained_for"] == words
 
 
+def test_what_is_left_of_removed_models_and_datasets_is_named_and_nothing_else(
+    finished: Finished, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # A model may have the name of a dataset.
+    finished.params["models"]["pictures"] = finished.params["models"].pop("photo_net")
+    finished.add_model("pictures", "pictures", 25)
+    del finished.params["datasets"]["digits"]
+    del finished.params["models"]["cnn"]
+    del finished.params["models"]["dense"]
+    finished.report()
+    [command] = re.findall("rm -r (.*)", capfd.readouterr().out)
+    assert command.split() == [
+        "data/arrays/digits",
+        *(f"data/history/{name}.csv" for name in ("cnn", "dense", "photo_net")),
+        *(f"data/predictions/{name}" for name in ("cnn", "dense", "photo_net")),
+        "data/splits/digits",
+        *(f"reports/figures/{name}" for name in ("cnn", "dense", "photo_net")),
+        *(f"reports/metrics/{name}.json" for name in ("cnn", "dense", "photo_net")),
+    ]
+
+
+def test_without_a_model_there_is_nothing_to_report(finished: Finished) -> None:
+    finished.params["models"] = {}
+    with pytest.raises(UserError, match="models: none found, expected one at least"):
+        finished.report()
+
+
+def test_a_published_percentage_is_refused(finished: Finished) -> None:
+    finished.params["models"]["dense"]["published"]["test_accuracy"] = 97.93
+    complaint = r"models\.dense\.published\.test_accuracy: expected less than or equal to 1"
+    with pytest.raises(UserError, match=complaint):
+        finished.report()
+
+
 def test_a_dataset_without_a_model_is_left_out(finished: Finished) -> None:
     del finished.params["models"]["photo_net"]
     assert "dataset-pictures" not in finished.report()
@@ -190,6 +224,7 @@ def test_real_data_shows_the_difference_to_the_published_figure(finished: Finish
     row = accuracy(finished).loc["dense"]
     assert (row["data"], row["test_difference"]) == ("real", -0.05)
     assert "80.00% (-5.00)" in page
+    assert "| `dense` | digits (3 classes), real |" in finished.read("accuracy.md")
     assert "| 75.00% | 59.81 to 85.81 | 80.00% (-5.00) | 0.457 |" in finished.read("accuracy.md")
 
 

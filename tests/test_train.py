@@ -334,6 +334,14 @@ def test_a_state_knows_its_data_its_code_and_its_versions(
     assert stage.identity(folder, {"seed": 0}, environment) != before
 
 
+def test_a_training_that_diverges_says_so_and_leaves_no_model(project: Path) -> None:
+    write_params(project, {"optimizer": {"SGD": {"learning_rate": 1e30}}})
+    code = "import sys; from stages.train import main, run; sys.argv[1:] = 'm'; run(main)"
+    with pytest.raises(AssertionError, match=r"error: the training diverged: epoch 1, .* nan"):
+        run(project, code)
+    assert not list((project / "data").glob("*/m.*"))
+
+
 def test_a_state_that_was_cut_off_is_not_believed(project: Path, uninterrupted: Trained) -> None:
     with pytest.raises(AssertionError):
         run(project, KILLED.format(before="os.truncate(self._path, 3000)"))

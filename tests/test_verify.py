@@ -17,6 +17,9 @@ def test_a_fresh_run_elsewhere_gives_every_output_the_same_bytes_and_names_anoth
         if output["path"] == "data/models/dense.keras"
     ]
     model["md5"] = "0" * 32
+    # What DVC leaves there of a model that was removed from params.yaml.
+    removed = {"path": "data/models/removed.keras", "hash": "md5", "md5": "1" * 32}
+    recorded["stages"]["train@removed"] = {"cmd": "x", "outs": [removed]}
     YAML().dump(recorded, lock)
     (project.folder / "source").rename(project.folder.with_name("source"))
     project.set_param("datasets.digits.download.source", "../source/digits")
@@ -32,6 +35,7 @@ def test_a_fresh_run_elsewhere_gives_every_output_the_same_bytes_and_names_anoth
         "data/models/dense.keras"
     ]
     assert {"data/models/cnn.keras", "reports/index.html"} < {path for _, path in verdicts}
+    assert "removed" not in "\n".join(lines)
     assert f"{len(verdicts)} outputs compared, {len(verdicts) - 1} identical" in lines
     assert "versions and devices are the same: this is a fault" in "\n".join(lines)
 
