@@ -5,7 +5,7 @@ Reads `data/history/M.csv`, `data/snapshots/M.npy`, `data/predictions/M/` and `s
 make sense for the model. Needs no TensorFlow: all that takes the network is computed by `evaluate`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,6 @@ MOST_NUMBERS = 12
 MOST_CLASSES = 30
 MOST_LAYERS = 30
 MOST_BLOCKS = 50
-FINEST = 3
 MOST_SNAPSHOTS = 13
 
 CONFIDENCE = "confidence: probability of the predicted class"
@@ -40,7 +39,7 @@ class Options(Section):
     """`plots`: how all figures look and which layers they show.
 
     `feature_maps` names layers by model; for a model that is not named, they are the last layer of
-    each of the three highest resolutions.
+    each resolution.
     """
 
     text_size: PositiveFloat
@@ -312,8 +311,8 @@ def draw_layers(results: Results) -> Figure | None:
     rows = {name: row for row, name in enumerate(table["name"])}
     for row, layer in enumerate(table.itertuples()):
         colour = BLUE if layer.parameters else GREY
-        flow.text(0.06, row, layer.name[:22], va="center", color=colour)
-        flow.text(0.43, row, layer.type[:24], va="center")
+        flow.text(0.06, row, figures.cut(layer.name, 22), va="center", color=colour)
+        flow.text(0.43, row, figures.cut(layer.type, 24), va="center")
         flow.text(1, row, layer.output_shape, va="center", ha="right")
         flow.plot(0.04, row, "o", color=colour, ms=4)
         for name in str(layer.inputs).split():
@@ -449,10 +448,14 @@ def draw_feature_maps(results: Results, layer: str) -> Figure:
     maps = np.moveaxis(results.files["feature_maps"][layer].astype(np.float32), -1, 1)
     low, high = maps.min((2, 3), keepdims=True), maps.max((2, 3), keepdims=True)
     maps = (maps - low) / np.where(high > low, high - low, 1)
-    count, height, width = maps.shape[1:]
+    count, _, width = maps.shape[1:]
+    # What is kept may be a part of them, and made smaller.
+    *size, channels = output_shape(results.files["layers"], layer)
+    shown = str(count) if count == channels else f"{count} of {channels}"
     high = figures.height_of(-(-count // 8), 8 * len(images), 0)
     figure = new_figure(
-        f"{results.model}: {count} feature maps of {layer}, {height} x {width} pixels", 1.7 + high
+        f"{results.model}: {shown} feature maps of {layer}, {size[0]} x {size[1]} pixels",
+        1.7 + high,
     )
     cells = figure.subplots(2, len(images), height_ratios=(1, high), squeeze=False)
     for column, image, label, shown in zip(
@@ -528,21 +531,28 @@ def draw(results: Results, layers: list[str]) -> Iterator[tuple[str, Figure]]:
 
     Args:
         results: What is known of it.
-        layers: Whose feature maps to draw; if empty, the last of each of the finest resolutions.
+        layers: Whose feature maps to draw; if empty, the last of each resolution.
     """
     for name, (make, needs) in FIGURES.items():
         if needs in results.files and len(results.files[needs]):
             figure = make(results)
             if figure is not None:
                 yield name, figure
-    for layer in layers or finest(results.files.get("feature_maps", {})):
+    names = results.files.get("feature_maps", ())
+    for layer in layers or one_a_resolution(results.files["layers"], names):
         yield f"feature_maps_{layer}", draw_feature_maps(results, layer)
 
 
-def finest(maps: dict[str, np.ndarray]) -> list[str]:
-    """Returns the last layer of each of the three finest resolutions of `maps`."""
-    last = {maps[layer].shape[1:3]: layer for layer in maps}
-    return [last[size] for size in sorted(last, reverse=True)[:FINEST]]
+def one_a_resolution(layers: pd.DataFrame, names: Iterable[str]) -> list[str]:
+    """Returns the last one of each resolution, the finest first, of the `layers` of these names."""
+    last = {tuple(output_shape(layers, name)[:2]): name for name in names}
+    return [last[size] for size in sorted(last, reverse=True)]
+
+
+def output_shape(layers: pd.DataFrame, name: str) -> list[int]:
+    """Returns the shape that the layer `name` gives for an image, such as [24, 24, 64]."""
+    [shape] = layers.loc[layers["name"] == name, "output_shape"]
+    return [int(size) for size in shape.split(" x ")]
 
 
 def main(model: str) -> None:
@@ -563,8 +573,8 @@ def main(model: str) -> None:
             match = nearest(layer, known)
             hint = f"did you mean '{match}'?" if match else f"known: {', '.join(known) or 'none'}"
             raise UserError(
-                f"params.yaml: plots.feature_maps.{model}: '{layer}' is no layer with feature maps "
-                f"of this network; {hint}"
+                f"params.yaml: plots.feature_maps.{model}: '{layer}' is none of this network's "
+                f"convolutions and activations, whose feature maps are kept; {hint}"
             )
     with whole(Path("reports/figures") / model) as [folder]:
         folder.mkdir()

@@ -342,9 +342,12 @@ def compare_best_two(ranked: list[dict[str, Any]], right: dict[str, np.ndarray])
         return "No other model to compare it with."
     first, second = (row["model"] for row in ranked[:2])
     found = mcnemar(right[first], right[second])
-    verdict = (
-        "is better than chance explains" if found.significant else "may be ahead by chance alone"
-    )
+    if found.significant:
+        verdict = "is better than chance explains"
+    elif found.only_first == found.only_second:
+        verdict = "is no better"
+    else:
+        verdict = "may be ahead by chance alone"
     p = "p < 0.001" if found.p < 0.001 else f"p = {found.p:.3f}"
     return (
         f"Against the second, {second}, it {verdict}: of the test images, it alone gets "

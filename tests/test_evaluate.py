@@ -322,6 +322,15 @@ def test_large_feature_maps_are_reduced_to_64_pixels_and_64_channels() -> None:
     assert maps.shape == (1, 64, 32, 64)
 
 
+def test_grad_cam_looks_at_what_all_branches_of_a_network_give() -> None:
+    network = Network(application="InceptionV3", layers=[{"Resizing": {"height": 75, "width": 75}}])
+    model = build_network(network, (20, 20, 3), 2, "network")
+    found = inspection.grad_cam(model, random_images(1, 20, 20, 3), np.array([[0, 1]]))
+    assert found is not None
+    layer, heat = found
+    assert (layer, heat.shape) == ("mixed7", (1, 2, 3, 3))
+
+
 @pytest.mark.usefixtures("project")
 def test_grad_cam_after_average_pooling_weighs_the_maps_with_the_classs_own_weights() -> None:
     # Section 3.1 of the article: for such a network it is CAM, up to the number of pixels.

@@ -153,7 +153,9 @@ def test_the_table_sorts_by_click(open_page: Any, reports: Path) -> None:
     opened.page.get_by_role("button", name="Test accuracy").click()
     assert header.get_attribute("aria-sort") == "ascending"
     assert [float(text.rstrip("%")) for text in opened.column(3)] == sorted(numbers)
-    assert opened.page.get_by_role("status").inner_text() == "Sorted by Test accuracy, ascending."
+    assert opened.page.get_by_role("status").inner_text() == (
+        "Sorted by Test accuracy (95% interval), ascending."
+    )
 
 
 def test_the_table_sorts_by_keyboard_and_only_one_column_says_so(

@@ -404,7 +404,8 @@ def test_a_deep_network_is_drawn_block_by_block_and_one_too_long_for_a_page_is_n
     deep = replace(results, files=results.files | {"layers": deep_network(20)})
     shown = texts(draw("layers", deep))
     assert {"block19_add", "4 layers, 2 branches", " 1,110"} <= set(shown)
-    deeper = replace(results, files=results.files | {"layers": deep_network(60)})
+    files = results.files | {"layers": deep_network(60), "feature_maps": {}}
+    deeper = replace(results, files=files)
     assert "layers" not in dict(plot.draw(deeper, []))
 
 
@@ -451,16 +452,32 @@ def test_weights_that_are_no_images_are_not_drawn_over_training() -> None:
     assert "weights_over_training" not in dict(plot.draw(replace(results, files=files), []))
 
 
-def test_feature_maps_are_by_default_the_last_of_each_of_the_three_finest_resolutions() -> None:
-    sizes = {"block1_conv1": 50, "block1_conv2": 50, "block2_conv2": 25}
-    sizes |= {"block3_conv2": 12, "block3_conv3": 12, "block4_conv3": 6}
-    maps = {name: np.zeros((2, size, size, 1)) for name, size in sizes.items()}
-    assert plot.finest(maps) == ["block1_conv2", "block2_conv2", "block3_conv3"]
+def test_feature_maps_are_by_default_the_last_of_each_resolution() -> None:
+    sizes = {"images": 224, "block1_conv1": 224, "block1_conv2": 224, "block2_conv2": 112}
+    sizes |= {"block3_conv2": 56, "block3_conv3": 56, "block4_conv3": 28}
+    shapes = [f"{size} x {size} x 64" for size in sizes.values()]
+    layers = pd.DataFrame({"name": list(sizes), "output_shape": shapes})
+    last = ["block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3"]
+    assert plot.one_a_resolution(layers, list(sizes)[1:]) == last
+
+
+@pytest.mark.usefixtures("style")
+def test_feature_maps_say_of_how_many_they_are_and_how_large_those_are() -> None:
+    results = make_results()
+    figure = draw("feature_maps_conv", results)
+    assert "4 feature maps of conv, 10 x 10 pixels" in figure.get_suptitle()
+    layers = results.files["layers"].assign(output_shape=["12 x 12 x 3", "80 x 90 x 256", "2"])
+    figure = draw("feature_maps_conv", replace(results, files=results.files | {"layers": layers}))
+    assert "4 of 256 feature maps of conv, 80 x 90 pixels" in figure.get_suptitle()
 
 
 def test_feature_maps_are_of_the_layers_named_in_the_params(project: Path) -> None:
-    maps: Any = {name: random(2, 5, 5, 4) for name in ("first", "second", "third")}
+    names = ("first", "second", "third")
+    maps: Any = {name: random(2, 5, 5, 4) for name in names}
     np.savez(project / "data/predictions/pets/feature_maps.npz", **maps)
+    layers = pd.DataFrame({"name": names, "type": "Conv2D", "output_shape": "5 x 5 x 4"})
+    layers = layers.assign(parameters=1, inputs=["", *names[:2]])
+    layers.to_csv(project / "data/predictions/pets/layers.csv", index=False)
     write_params(project, feature_maps="{pets: [third, first]}")
     plot.main("pets")
     drawn = sorted(path.stem for path in project.glob("reports/figures/pets/feature_maps_*"))

@@ -298,6 +298,9 @@ def test_the_best_two_models_of_a_dataset_are_compared(finished: Finished) -> No
         "alone gets 8 right, the second alone 0 (McNemar's exact test, p = 0.008)."
     ) in page
     assert "No other model to compare it with." in page
+    finished.add_model("cnn_as_good", "digits", 38)
+    assert "Against the second, cnn_as_good, it is no better: of" in text_of(finished.report())
+    del finished.params["models"]["cnn_as_good"]
     finished.add_model("cnn_again", "digits", 37)
     assert "Against the second, cnn_again, it may be ahead by chance alone" in text_of(
         finished.report()

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
 import matplotlib as mpl
 import numpy as np
 from cycler import cycler
@@ -96,6 +97,11 @@ def save(figure: Figure, path: Path) -> None:
         image.quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path)
 
 
+def cut(text: str, most: int) -> str:
+    """Returns `text`, or what fits of it with three dots, in `most` letters."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def no_frame(axes: Axes) -> None:
     """Leaves of `axes` what is drawn in it."""
     axes.grid(visible=False)
@@ -172,14 +178,17 @@ def draw_titled(
         columns: Images a row.
         colours: Of the titles.
     """
-    step = -(-images.shape[2] // LARGEST_IMAGE)
-    images = images[:, ::step, ::step]
+    images = in_colour(images)
     _, height, width, _ = images.shape
+    if width > LARGEST_IMAGE:
+        height, width = max(round(height * LARGEST_IMAGE / width), 1), LARGEST_IMAGE
+        size = (width, height)
+        images = np.stack([cv2.resize(i, size, interpolation=cv2.INTER_AREA) for i in images])
     pixel = WIDTH * 72 / columns / width  # in points
     gap = max(1, round(width * 0.1))
     lines = max(title.count("\n") + 1 for title in titles)
     room = round(lines * LINE_HEIGHT * mpl.rcParams["font.size"] / pixel)
-    axes.imshow(montage(in_colour(images), columns, gap, room))
+    axes.imshow(montage(images, columns, gap, room))
     no_frame(axes)
     for index, (title, colour) in enumerate(zip(titles, colours, strict=True)):
         row, column = divmod(index, columns)

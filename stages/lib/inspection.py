@@ -89,10 +89,27 @@ def _map_layers(model: keras.Model) -> list[keras.layers.Layer]:
     return [m for m in maps if hasattr(m, "kernel_size") or isinstance(m, activations)]
 
 
+def _last_maps(model: keras.Model) -> keras.layers.Layer | None:
+    """Returns the last layer of maps that every path through the network goes through.
+
+    The last one of all may see a part only: in Inception-v3 it is one branch of several.
+    """
+    joining = (keras.layers.Add, keras.layers.Concatenate)
+    worth = [*_map_layers(model), *(m for m in model.layers if isinstance(m, joining))]
+    used = {name: index for index, layer in enumerate(model.layers) for name in _inputs(layer)}
+    found, passed = None, 0  # as far as something from before is used
+    for index, layer in enumerate(model.layers):
+        shape = layer.output.shape
+        if passed <= index and layer in worth and len(shape) == 4 and max(shape[1:3]) > 1:
+            found = layer
+        passed = max(passed, used.get(layer.name, 0))
+    return found
+
+
 def grad_cam(
     model: keras.Model, images: np.ndarray, classes: np.ndarray
 ) -> tuple[str, np.ndarray] | None:
-    """Returns where in `images` the last layer of maps finds what speaks for given classes.
+    """Returns where in `images` the network's last maps have what speaks for given classes.
 
     Grad-CAM, of the score before the softmax: https://arxiv.org/abs/1610.02391, equations 1 and 2.
 
@@ -105,11 +122,11 @@ def grad_cam(
         The layer's name and float32 [n, k, height, width], as large as its maps; `None` for a
         network without convolutions.
     """
-    layers = _map_layers(model)
-    if not layers:
+    last = _last_maps(model)
+    if last is None:
         return None
     output = model.layers[-1]
-    until = keras.Model(model.inputs, [layers[-1].output, output.input])
+    until = keras.Model(model.inputs, [last.output, output.input])
     heat = []
     for wanted in classes.T:
         with tf.GradientTape() as tape:
@@ -119,4 +136,4 @@ def grad_cam(
         gradients = tf.cast(tape.gradient(score, maps), tf.float32)
         weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
         heat.append(tf.nn.relu(tf.reduce_sum(weights * tf.cast(maps, tf.float32), axis=-1)).numpy())
-    return layers[-1].name, np.stack(heat, axis=1)
+    return last.name, np.stack(heat, axis=1)

@@ -1,5 +1,6 @@
 """The page of the report: its pictures with captions and texts for those who don't see them."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,8 +35,9 @@ class Figure(NamedTuple):
 FIGURES = {
     "curves": Figure(
         NETWORK,
-        "Accuracy and loss while learning. Where training goes on rising and validation doesn't, "
-        "the network learns its images by heart.",
+        "Accuracy and loss while learning; the loss has the penalties on weights in it, where the "
+        "recipe has such. Where training goes on rising and validation doesn't, the network learns "
+        "its images by heart. Thin lines are published curves, of training on all real images.",
         "Learning curves of {model} over {trained_for}: accuracy on the validation images goes "
         "from {valid_first} to {valid_last}, on the training images it ends at {train_last}.",
     ),
@@ -84,7 +86,8 @@ FIGURES = {
     ),
     "weights": Figure(
         INSIDE,
-        "What units of the first layer look for: red is negative, blue is positive.",
+        "What units of the first layer look for: red is negative, blue is positive; of images in "
+        "colour, each channel has its own and grey is zero.",
         "The weights of units of the first layer of {model}, each as an image.",
     ),
     "weights_over_training": Figure(
@@ -95,7 +98,8 @@ FIGURES = {
     ),
     "class_images": Figure(
         INSIDE,
-        "What speaks for each class (blue) and what against it (red), all layers taken together.",
+        "What speaks for each class (blue) and what against it (red), all layers taken together; "
+        "of images in colour, each channel has its own and grey is zero.",
         "The product of all weight matrices of {model}: one image for each class.",
     ),
     "filters": Figure(
@@ -105,12 +109,14 @@ FIGURES = {
     ),
     "feature_maps": Figure(
         INSIDE,
-        "What the layer {layer} makes of the images above: the brighter, the stronger.",
+        "What the layer {layer} makes of the images above: the brighter, the stronger, each map on "
+        "a scale of its own.",
         "Feature maps of the layer {layer} of {model} for an example image of each of two classes.",
     ),
     "grad_cam": Figure(
         INSIDE,
-        "Grad-CAM: the bright places speak for the class above the picture.",
+        "Grad-CAM: the bright places speak for the class above the picture, each picture on a "
+        "scale of its own.",
         "Example images and, laid over them, the places that speak for the two classes which "
         "{model} finds likeliest.",
     ),
@@ -142,7 +148,7 @@ def model_pictures(folder: Path, facts: Mapping[str, Any]) -> dict[str, list[Pic
     """
     order = list(FIGURES)
     found = []
-    for path in sorted(folder.glob("*.png"), key=str):
+    for path in sorted(folder.glob("*.png"), key=_natural):
         name, layer = path.stem, ""
         if name.startswith("feature_maps_"):
             name, layer = "feature_maps", name.removeprefix("feature_maps_")
@@ -160,6 +166,13 @@ def model_pictures(folder: Path, facts: Mapping[str, Any]) -> dict[str, list[Pic
     for _, group, shown in sorted(found, key=lambda entry: entry[0]):
         groups.setdefault(group, []).append(shown)
     return groups
+
+
+def _natural(path: Path) -> list[str | int]:
+    """Returns a key that sorts names with numbers as people do: conv2d_2, conv2d_10."""
+    parts: list[str | int] = list(re.split(r"(\d+)", path.stem))
+    parts[1::2] = map(int, parts[1::2])
+    return parts
 
 
 def short(count: int) -> str:

@@ -4,8 +4,11 @@ for (const table of document.querySelectorAll("table.sortable")) {
   headers.forEach((header, column) => {
     const button = document.createElement("button");
     button.type = "button";
-    const name = header.firstChild.textContent.trim();
-    button.textContent = name;
+    button.textContent = header.firstChild.textContent.trim();
+    // With what stands small below it: two columns are "Published".
+    const small = header.querySelector("small");
+    const name = button.textContent + (small ? ` (${small.textContent})` : "");
+    button.setAttribute("aria-label", name);
     header.firstChild.replaceWith(button);
     button.addEventListener("click", () => {
       const body = table.tBodies[0];
