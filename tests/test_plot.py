@@ -452,6 +452,18 @@ def test_weights_that_are_no_images_are_not_drawn_over_training() -> None:
     assert "weights_over_training" not in dict(plot.draw(replace(results, files=files), []))
 
 
+@pytest.mark.usefixtures("style")
+def test_images_too_large_for_a_grid_are_averaged_not_thinned_out() -> None:
+    images = np.zeros((2, 128, 128, 1), np.uint8)
+    images[:, ::2, ::2] = images[:, 1::2, 1::2] = 200  # a fine chequerboard
+    figure = figures.new_figure("", 2)
+    axes = figure.subplots()
+    figures.draw_titled(axes, images, ["a", "b"], 2, ["black", "black"])
+    sheet: np.ndarray = np.ma.filled(np.ma.asarray(axes.images[0].get_array()), 0)
+    assert set(np.unique(sheet)) == {100, 255}, "grey, on white"
+    assert sheet.shape[1] == 2 * figures.LARGEST_IMAGE + 6
+
+
 def test_feature_maps_are_by_default_the_last_of_each_resolution() -> None:
     sizes = {"images": 224, "block1_conv1": 224, "block1_conv2": 224, "block2_conv2": 112}
     sizes |= {"block3_conv2": 56, "block3_conv3": 56, "block4_conv3": 28}
