@@ -4,7 +4,8 @@ Reads the train and valid parts of its dataset, `data/splits/D/`. Writes `data/m
 (without optimizer; plain Keras opens it), `data/history/M.csv` (loss and accuracy of training and
 validation, a row an epoch or every so many steps) and `data/snapshots/M.npy` (the weights of a few
 hidden units at each row). What differs from run to run goes to `data/timing/M.json`, which Git
-keeps and DVC does not know: seconds, memory, versions and device of the last training here.
+keeps and DVC does not know: versions and device of the last training here, and its seconds and
+memory, since its last interruption.
 
 The same params, data and versions give the same bytes. A training that was interrupted goes on
 from the end of its last epoch, to the bytes of one that was not.
@@ -113,15 +114,15 @@ def train(
         seed: Of the shuffling and of the layers that draw random numbers.
         checkpoint: Where the state is kept after each row of the history.
 
-    Raises:
-        UserError: The loss is no number any more.
-
     Returns:
         The history: a row an epoch (`epoch`, counted from 1) or every `options.every` steps
         (`step`, counted from 0), with `loss` and `accuracy` as means over the steps since the row
         before, and `val_loss` and `val_accuracy`. The snapshots: after each row the weights of the
         first ten hidden units as images, float32 [units, height, width, channels], none of a
         network whose first weights are not of a dense layer.
+
+    Raises:
+        UserError: The loss is no number any more.
     """
     images = len(part.labels)
     steps_per_epoch = math.ceil(images / options.batch_size)
@@ -224,9 +225,9 @@ def identity(folder: Path, *settings: Any) -> dict[str, Any]:
         settings: Params and versions, anything that JSON can hold.
     """
     code = [m.__file__ for n, m in sys.modules.items() if n.startswith("stages.") and m.__file__]
-    data = sorted(folder.glob("train_*.npy")) + sorted(folder.glob("valid_*.npy"))
+    data = [path for part in ("summary", "train_", "valid_") for path in folder.glob(f"{part}*")]
     digests = {}
-    for path in [*data, Path(__file__), *map(Path, sorted(code))]:
+    for path in [*sorted(data), Path(__file__), *map(Path, sorted(code))]:
         with path.open("rb") as file:
             digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     return {"settings": settings, "files": digests}

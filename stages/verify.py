@@ -7,6 +7,7 @@ versions and devices: it names what differs first between the commit's `data/tim
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -76,8 +77,9 @@ def main() -> None:
     beside = Path.cwd().parent
     if not os.access(beside, os.W_OK):
         raise UserError(f"{beside} is where the clone should stand for a while: make it writable")
-    with tempfile.TemporaryDirectory(prefix="verify-", dir=beside) as folder:
-        clone = Path(folder)
+    clone = Path(tempfile.mkdtemp(prefix="verify-", dir=beside))
+    different: list[str] = []
+    try:
         subprocess.run(["git", "clone", "--quiet", ".", str(clone)], check=True)
         then = environments(clone)
         print(f"Running all stages afresh in {clone}", flush=True)
@@ -92,13 +94,17 @@ def main() -> None:
         )
         verdicts = compare(expected, found)
         difference = first_difference(then, environments(clone))
+        different = [path for path, verdict in verdicts if verdict != "same"]
+    finally:
+        if not different:
+            shutil.rmtree(clone)
     for path, verdict in verdicts:
         print(f"{verdict:10} {path}")
-    different = [path for path, verdict in verdicts if verdict != "same"]
     print(f"{len(verdicts)} outputs compared, {len(verdicts) - len(different)} identical")
     if different:
         print(f"First difference between the two environments: {difference}")
-        print("To look further: `make reproduce` here, then `dvc diff` and `dvc metrics diff`.")
+        print(f"To look further: what differs is kept in {clone}; `make reproduce` here, then")
+        print("compare the two sides of a file, and remove that folder.")
         sys.exit(1)
 
 

@@ -322,6 +322,29 @@ def test_large_feature_maps_are_reduced_to_64_pixels_and_64_channels() -> None:
     assert maps.shape == (1, 64, 32, 64)
 
 
+def test_class_images_are_the_same_bytes_on_one_core() -> None:
+    code = """
+import hashlib, os
+os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:int(os.environ['CORES'])]))
+from stages.lib.network import Network, build_network
+from stages.lib.runtime import set_up
+from stages.lib.weights import class_images
+set_up("cpu", threads=1)
+network = Network(layers=["Flatten", {"Dense": {"units": 1024}}])
+images = class_images(build_network(network, (28, 28, 1), 10, "network"))
+assert images.shape == (10, 28, 28, 1) and images.dtype == "float32"
+print(hashlib.sha256(images.tobytes()).hexdigest())
+"""
+    one, all_ = (
+        subprocess.check_output(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONPATH": str(TOP), "CORES": cores},
+        )
+        for cores in ("1", "64")
+    )
+    assert one == all_
+
+
 def test_grad_cam_looks_at_what_all_branches_of_a_network_give() -> None:
     network = Network(application="InceptionV3", layers=[{"Resizing": {"height": 75, "width": 75}}])
     model = build_network(network, (20, 20, 3), 2, "network")

@@ -38,6 +38,9 @@ def test_a_fresh_run_elsewhere_gives_every_output_the_same_bytes_and_names_anoth
     assert "removed" not in "\n".join(lines)
     assert f"{len(verdicts)} outputs compared, {len(verdicts) - 1} identical" in lines
     assert "versions and devices are the same: this is a fault" in "\n".join(lines)
+    [kept] = project.folder.parent.glob("verify-*")
+    assert f"what differs is kept in {kept};" in "\n".join(lines)
+    assert (kept / "data/models/dense.keras").is_file()
 
 
 def test_outputs_are_told_apart() -> None:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+# Asked for at once: while a stage imports TensorFlow, for seconds, its `dvc` may be gone already.
+PARENT = os.getppid()
 INTERRUPTED = "interrupted: no output was changed; `dvc repro` runs this stage again"
 
 
@@ -67,9 +69,8 @@ def end_on_interrupt() -> None:
 def _end_with_parent() -> None:
     # A parent that was already gone at the start has left this process to init, which is of another
     # session; in a container `dvc` itself may be process 1.
-    parent = os.getppid()
-    orphaned = parent == 1 and os.getsid(1) != os.getsid(0)
-    while not orphaned and os.getppid() == parent:
+    orphaned = PARENT == 1 and os.getsid(1) != os.getsid(0)
+    while not orphaned and os.getppid() == PARENT:
         time.sleep(0.2)
     with suppress(OSError):  # standard error may be gone with it
         os.write(2, b"error: dvc is gone, so this stage ends too; no output was changed\n")

@@ -39,7 +39,11 @@ def class_images(model: keras.Model) -> np.ndarray | None:
     kernels = [layer.kernel.numpy() for layer in weighted]
     if any(before.shape[1] != after.shape[0] for before, after in pairwise(kernels)):
         return None
-    return _as_images(np.linalg.multi_dot(kernels) if kernels[1:] else kernels[0], model)
+    # BLAS, behind `@`, sums in as many parts as there are cores, to other bytes; `einsum` does not.
+    *others, product = (kernel.astype(np.float64) for kernel in kernels)
+    for kernel in reversed(others):
+        product = np.einsum("ij,jk->ik", kernel, product)
+    return _as_images(product.astype(np.float32), model)
 
 
 def _weighted(model: keras.Model) -> list[keras.layers.Layer]:
