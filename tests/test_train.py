@@ -292,6 +292,21 @@ def test_a_training_that_was_killed_goes_on_to_the_same_bytes(
     assert digests(project) == digests(uninterrupted(precision)[0])
 
 
+def test_a_training_in_steps_that_was_killed_goes_on_to_the_same_bytes_and_snapshots(
+    tmp_path: Path,
+) -> None:
+    whole, killed = (make_project(tmp_path / name) for name in ("whole", "killed"))
+    layers = ["Flatten", {"Dense": {"units": 12}}, {"Dropout": {"rate": 0.3}}]
+    for project in (whole, killed):
+        write_params(project, {"epochs": None, "steps": 11, "every": 3}, layers)
+    run(whole)
+    with pytest.raises(AssertionError):
+        run(killed, KILLED.format(before="pass"))
+    assert "going on after row 2 of the history" in run(killed)
+    assert digests(killed) == digests(whole)
+    assert np.load(killed / "data/snapshots/m.npy").shape == (5, stage.UNITS, 8, 8, 1)
+
+
 def test_a_training_that_ran_out_of_disk_goes_on_when_there_is_room(
     project: Path, uninterrupted: Trained
 ) -> None:
