@@ -118,13 +118,18 @@ def test_a_fault_of_the_code_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch
         run(main)
 
 
-@pytest.mark.parametrize(("session", "ends"), [(1, "waits"), (77, "exits")])
+@pytest.mark.parametrize(
+    ("parent", "session", "ends"),
+    # The last: its parent went while it was still importing, and init is of the same session.
+    [(1, 1, "waits"), (1, 77, "exits"), (4321, 1, "exits")],
+)
 def test_a_stage_ends_if_its_dvc_is_gone_but_not_if_that_is_process_1_of_a_container(
-    monkeypatch: pytest.MonkeyPatch, session: int, ends: str
+    monkeypatch: pytest.MonkeyPatch, parent: int, session: int, ends: str
 ) -> None:
     def end(how: str) -> None:
         raise InterruptedError(how)
 
+    monkeypatch.setattr(command, "PARENT", parent)
     monkeypatch.setattr("os.getppid", lambda: 1)
     monkeypatch.setattr("os.getsid", lambda process: process or session)
     monkeypatch.setattr("time.sleep", lambda _: end("waits"))

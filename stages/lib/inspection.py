@@ -13,6 +13,7 @@ from stages.lib.runtime import keras, tf
 # Of feature maps, so that what is kept of a deep network stays small.
 MOST_CHANNELS = 64
 LARGEST_SIDE = 64
+ACTIVATIONS = (keras.layers.Activation, keras.layers.ReLU)
 
 
 def layer_table(model: keras.Model) -> pd.DataFrame:
@@ -63,7 +64,7 @@ def feature_maps(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray
         float16 [n, height, width, channels] by the layers' names in the order of computation: the
         first 64 channels, made smaller where a side is longer than 64.
     """
-    layers = _map_layers(model)
+    layers = _map_layers(model, *ACTIVATIONS)
     if not layers:
         return {}
     outputs = keras.Model(model.inputs, [layer.output for layer in layers])(
@@ -79,14 +80,16 @@ def feature_maps(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray
     return maps
 
 
-def _map_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """Returns the layers whose maps are worth a look, those of convolutional networks only."""
-    activations = (keras.layers.Activation, keras.layers.ReLU)
+def _map_layers(model: keras.Model, *kinds: type[keras.layers.Layer]) -> list[keras.layers.Layer]:
+    """Returns the convolutions and the layers of other `kinds` that give maps.
+
+    There are none in a network without convolutions.
+    """
     shapes = [(layer, layer.output.shape) for layer in model.layers]
     maps = [layer for layer, shape in shapes if len(shape) == 4 and max(shape[1:3]) > 1]
     if not any(hasattr(layer, "kernel_size") for layer in maps):
         return []
-    return [m for m in maps if hasattr(m, "kernel_size") or isinstance(m, activations)]
+    return [m for m in maps if hasattr(m, "kernel_size") or isinstance(m, kinds)]
 
 
 def _last_maps(model: keras.Model) -> keras.layers.Layer | None:
@@ -94,13 +97,11 @@ def _last_maps(model: keras.Model) -> keras.layers.Layer | None:
 
     The last one of all may see a part only: in Inception-v3 it is one branch of several.
     """
-    joining = (keras.layers.Add, keras.layers.Concatenate)
-    worth = [*_map_layers(model), *(m for m in model.layers if isinstance(m, joining))]
+    maps = _map_layers(model, *ACTIVATIONS, keras.layers.Add, keras.layers.Concatenate)
     used = {name: index for index, layer in enumerate(model.layers) for name in _inputs(layer)}
     found, passed = None, 0  # as far as something from before is used
     for index, layer in enumerate(model.layers):
-        shape = layer.output.shape
-        if passed <= index and layer in worth and len(shape) == 4 and max(shape[1:3]) > 1:
+        if passed <= index and layer in maps:
             found = layer
         passed = max(passed, used.get(layer.name, 0))
     return found

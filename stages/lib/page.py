@@ -1,6 +1,5 @@
 """The page of the report: its pictures with captions and texts for those who don't see them."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,6 +7,8 @@ from typing import Any, NamedTuple
 import jinja2
 from matplotlib.ticker import EngFormatter
 from PIL import Image
+
+from stages.lib.photographs import natural
 
 NETWORK, RIGHT_AND_WRONG, INSIDE, MORE = (
     "The network and how it learned",
@@ -148,7 +149,7 @@ def model_pictures(folder: Path, facts: Mapping[str, Any]) -> dict[str, list[Pic
     """
     order = list(FIGURES)
     found = []
-    for path in sorted(folder.glob("*.png"), key=_natural):
+    for path in sorted(folder.glob("*.png"), key=lambda path: natural(path.stem)):
         name, layer = path.stem, ""
         if name.startswith("feature_maps_"):
             name, layer = "feature_maps", name.removeprefix("feature_maps_")
@@ -166,13 +167,6 @@ def model_pictures(folder: Path, facts: Mapping[str, Any]) -> dict[str, list[Pic
     for _, group, shown in sorted(found, key=lambda entry: entry[0]):
         groups.setdefault(group, []).append(shown)
     return groups
-
-
-def _natural(path: Path) -> list[str | int]:
-    """Returns a key that sorts names with numbers as people do: conv2d_2, conv2d_10."""
-    parts: list[str | int] = list(re.split(r"(\d+)", path.stem))
-    parts[1::2] = map(int, parts[1::2])
-    return parts
 
 
 def short(count: int) -> str:
