@@ -32,7 +32,8 @@ from pydantic import PositiveInt
 from stages import prepare
 from stages.lib import params
 from stages.lib.command import UserError, run
-from stages.lib.photographs import (
+from stages.lib.splits import read_summary
+from stages.sources.photographs import (
     Image,
     Interpolation,
     decode_ahead,
@@ -43,7 +44,6 @@ from stages.lib.photographs import (
     read_entry,
     resize,
 )
-from stages.lib.splits import read_summary
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 BATCH = 250
@@ -214,7 +214,7 @@ def read_classes(dataset: str) -> list[str]:
 def load_model(path: Path, classes: list[str]) -> Predict:
     """Loads a model; returns what takes images to probabilities."""
     # TensorFlow takes seconds to import: not before the arguments and the first images are checked.
-    from stages.lib.runtime import Device, keras, set_up
+    from stages.networks.runtime import Device, keras, set_up
 
     device: Device = params.read("evaluation.device", Device)  # type: ignore[arg-type]
     with redirect_stdout(sys.stderr):  # standard output is for the answers

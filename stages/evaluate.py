@@ -38,12 +38,13 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from stages.lib import inspection, params, weights
+from stages.lib import params
 from stages.lib.command import run
 from stages.lib.files import whole, write_json
 from stages.lib.params import Section
-from stages.lib.runtime import Device, keras, set_up
 from stages.lib.splits import Part, Unlabelled, read_part, read_summary, read_unlabelled
+from stages.networks import inspection, weights
+from stages.networks.runtime import Device, keras, set_up
 
 SHOWN = 100
 MISTAKES = 24

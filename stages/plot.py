@@ -1,7 +1,7 @@
 """Draws one model's figures: `python -m stages.plot MODEL`.
 
-Reads `data/history/M.csv`, `data/snapshots/M.npy`, `data/predictions/M/` and `stages/published.csv`
-(the curves of the material that the models come from). Writes `reports/figures/M/*.png`, those that
+Reads `data/history/M.csv`, `data/snapshots/M.npy`, `data/predictions/M/` and
+`stages/results/published.csv` (the curves of the material that the models come from). Writes `reports/figures/M/*.png`, those that
 make sense for the model. Needs no TensorFlow: all that takes the network is computed by `evaluate`.
 """
 
@@ -18,13 +18,14 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from pydantic import Field, PositiveFloat
 
-from stages.lib import figures, params
+from stages.lib import params
 from stages.lib.command import UserError, run
-from stages.lib.figures import BLUE, GREEN, GREY, INK, ORANGE, new_figure
 from stages.lib.files import read_json, whole
 from stages.lib.params import Section, nearest
+from stages.pictures import style as figures
+from stages.pictures.style import BLUE, GREEN, GREY, INK, ORANGE, new_figure
 
-PUBLISHED = Path(__file__).with_name("published.csv")
+PUBLISHED = Path(__file__).with_name("results") / "published.csv"
 # Beyond these numbers of classes, layers or blocks a figure would be too crowded to read.
 MOST_NUMBERS = 12
 MOST_CLASSES = 30

@@ -30,9 +30,9 @@ from tqdm import tqdm
 from stages.lib import params
 from stages.lib.command import UserError, run
 from stages.lib.files import read_json, whole, write_json
-from stages.lib.idx import read_idx
 from stages.lib.params import Section
-from stages.lib.photographs import Image, Interpolation, Photograph, find, read, write_rows
+from stages.sources.idx import read_idx
+from stages.sources.photographs import Image, Interpolation, Photograph, find, read, write_rows
 
 FILES = (
     *("images.npy", "labels.npy", "test_images.npy", "test_labels.npy"),

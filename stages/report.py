@@ -23,16 +23,19 @@ import yaml
 from pydantic import Field, PositiveFloat, PositiveInt
 from sklearn.metrics import confusion_matrix
 
-from stages.lib import figures, overview, page, params
+from stages.lib import params
 from stages.lib.command import UserError, run
-from stages.lib.comparison import Interval, mcnemar, wilson_interval
 from stages.lib.files import read_json, whole
-from stages.lib.overview import Point
-from stages.lib.page import Picture
 from stages.lib.params import Section
 from stages.lib.splits import Part, read_part, read_summary
+from stages.page import rendering as page
+from stages.page.rendering import Picture
+from stages.pictures import overview
+from stages.pictures import style as figures
+from stages.pictures.overview import Point
+from stages.results.statistics import Interval, mcnemar, wilson_interval
 
-TEMPLATES = Path(__file__).with_name("page")
+TEMPLATES = Path(__file__).with_name("page") / "templates"
 ORIGINS = {
     "drawn": "drawn",
     "sample": "sample of the real data",

@@ -26,15 +26,15 @@ import pandas as pd
 from pydantic import Field, PositiveInt, model_validator
 
 from stages.lib import params
-from stages.lib.checkpoint import Checkpoint, Progress
 from stages.lib.command import UserError, end_on_interrupt, run
 from stages.lib.files import whole, write_json
-from stages.lib.keras_file import save_model
-from stages.lib.network import Network, Spec, build_network, build_optimizer
 from stages.lib.params import Section
-from stages.lib.runtime import Device, Precision, keras, set_up, tf
 from stages.lib.splits import Part, read_part, read_summary
-from stages.lib.weights import first_weights
+from stages.networks.checkpoint import Checkpoint, Progress
+from stages.networks.keras_file import save_model
+from stages.networks.network import Network, Spec, build_network, build_optimizer
+from stages.networks.runtime import Device, Precision, keras, set_up, tf
+from stages.networks.weights import first_weights
 
 UNITS = 10  # whose weights are kept after each row of the history
 # A network of fewer parameters takes so many steps in one call of TensorFlow: `mnist_fc` learns

@@ -15,7 +15,7 @@ import pytest
 from filelock import FileLock
 from ruamel.yaml import YAML
 
-from stages.lib.idx import write_idx
+from stages.sources.idx import write_idx
 
 TOP = Path(__file__).parent.parent
 
@@ -111,7 +111,7 @@ def write_photographs(folder: Path) -> None:
 @pytest.fixture(scope="session")
 def tensorflow() -> None:
     """Sets TensorFlow up for every test that uses it in its own process: once is all it allows."""
-    from stages.lib.runtime import set_up
+    from stages.networks.runtime import set_up
 
     set_up("cpu", threads=1)
 

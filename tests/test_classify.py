@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from stages import classify as stage
 from stages.lib.command import UserError
 from stages.lib.files import write_json
-from stages.lib.photographs import open_image
+from stages.sources.photographs import open_image
 
 TOP = Path(__file__).parent.parent
 SIDE = 12
@@ -27,8 +27,8 @@ RED, GREEN, BLUE = (220, 30, 30), (30, 220, 30), (30, 30, 220)  # RGB
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, tensorflow: None) -> Path:  # noqa: ARG001
     """A folder with two networks: `colours` tells an image's channel, `sides` its bright half."""
-    from stages.lib.keras_file import save_model
-    from stages.lib.network import Network, build_network
+    from stages.networks.keras_file import save_model
+    from stages.networks.network import Network, build_network
 
     folder = tmp_path_factory.mktemp("classify")
     models = {
@@ -64,7 +64,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, tensorflow: None) -> Path:
 def here(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs in the project, where TensorFlow is set up already."""
     monkeypatch.chdir(project)
-    monkeypatch.setattr("stages.lib.runtime.set_up", lambda *_: None)
+    monkeypatch.setattr("stages.networks.runtime.set_up", lambda *_: None)
 
 
 def even(colour: tuple[int, int, int], suffix: str = ".png") -> bytes:

@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 
 from stages import download as stage
 from stages.download import IDX_NAMES, WEB, Options, WebFile, download
-from stages.lib import params, transfer
+from stages.lib import params
 from stages.lib.command import UserError
-from stages.lib.drawing import draw, to_jpeg
 from stages.lib.files import whole
-from stages.lib.idx import read_idx, write_idx
+from stages.sources import transfer
+from stages.sources.drawing import draw, to_jpeg
+from stages.sources.idx import read_idx, write_idx
 
 PROJECT = Path(__file__).parents[1]
 TRIES = 4

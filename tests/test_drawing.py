@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from stages.lib.drawing import draw, to_jpeg
-from stages.lib.runtime import keras
+from stages.networks.runtime import keras
+from stages.sources.drawing import draw, to_jpeg
 
 KINDS = ("cat", "dog")
 TRAINING = 400

@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 
 from stages import evaluate, plot
-from stages.lib import inspection
 from stages.lib.files import read_json, write_json
-from stages.lib.keras_file import save_model
-from stages.lib.network import Network, build_network
-from stages.lib.runtime import keras
 from stages.lib.splits import Part
-from stages.lib.weights import class_images, first_weights
+from stages.networks import inspection
+from stages.networks.keras_file import save_model
+from stages.networks.network import Network, build_network
+from stages.networks.runtime import keras
+from stages.networks.weights import class_images, first_weights
 
 TOP = Path(__file__).parents[1]
 PARAMS = """
@@ -326,9 +326,9 @@ def test_class_images_are_the_same_bytes_on_one_core() -> None:
     code = """
 import hashlib, os
 os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:int(os.environ['CORES'])]))
-from stages.lib.network import Network, build_network
-from stages.lib.runtime import set_up
-from stages.lib.weights import class_images
+from stages.networks.network import Network, build_network
+from stages.networks.runtime import set_up
+from stages.networks.weights import class_images
 set_up("cpu", threads=1)
 network = Network(layers=["Flatten", {"Dense": {"units": 1024}}])
 images = class_images(build_network(network, (28, 28, 1), 10, "network"))

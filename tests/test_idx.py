@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from stages.lib.command import UserError
-from stages.lib.idx import read_idx, write_idx
+from stages.sources.idx import read_idx, write_idx
 
 MNIST = Path(__file__).parents[2] / "shared/data/mnist"
 # Numbers of the digits 0 to 9 in MNIST's two parts, as its makers gave them out.

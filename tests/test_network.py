@@ -7,8 +7,8 @@ import pytest
 
 from stages.lib import params
 from stages.lib.command import UserError
-from stages.lib.network import Network, build_network, build_optimizer
-from stages.lib.runtime import keras
+from stages.networks.network import Network, build_network, build_optimizer
+from stages.networks.runtime import keras
 
 KEY = "models.m.network"
 DIGIT, PHOTOGRAPH = (28, 28, 1), (50, 50, 3)

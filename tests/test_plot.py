@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from stages import plot
-from stages.lib import figures
 from stages.lib.command import UserError
 from stages.lib.files import write_json
+from stages.pictures import style as figures
 
 TOP = Path(__file__).parents[1]
 PARAMS = """

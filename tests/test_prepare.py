@@ -22,9 +22,17 @@ from pydantic import TypeAdapter
 from stages.lib import params
 from stages.lib.command import UserError
 from stages.lib.files import read_json
-from stages.lib.idx import write_idx
-from stages.lib.photographs import READ_AHEAD, Photograph, decode, find, natural, read, write_rows
 from stages.prepare import FILES, Options, prepare, prepare_photos
+from stages.sources.idx import write_idx
+from stages.sources.photographs import (
+    READ_AHEAD,
+    Photograph,
+    decode,
+    find,
+    natural,
+    read,
+    write_rows,
+)
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED = REPOSITORY.parent / "shared/data"

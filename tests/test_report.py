@@ -16,9 +16,9 @@ from ruamel.yaml import YAML
 
 from stages import report
 from stages.lib.command import UserError
-from stages.lib.comparison import mcnemar, wilson_interval
 from stages.lib.files import write_json
-from stages.lib.overview import choose_examples
+from stages.pictures.overview import choose_examples
+from stages.results.statistics import mcnemar, wilson_interval
 
 CLASSES = {"digits": ["0", "1", "2"], "pictures": ["cat", "dog"]}
 SHAPES = {"digits": (12, 12, 1), "pictures": (10, 10, 3)}

@@ -268,7 +268,7 @@ KILLED = """
 import os, signal
 import numpy as np
 from stages import train
-from stages.lib.checkpoint import Checkpoint
+from stages.networks.checkpoint import Checkpoint
 save = Checkpoint.save
 def save_and_die(self, model, progress):
     save(self, model, progress)
@@ -313,7 +313,7 @@ def test_a_training_that_ran_out_of_disk_goes_on_when_there_is_room(
     code = """
 import errno
 from stages import train
-from stages.lib import checkpoint
+from stages.networks import checkpoint
 savez, saved = checkpoint.np.savez, []
 def full(file, **arrays):
     if saved:
@@ -343,7 +343,7 @@ def test_a_state_knows_its_data_its_code_and_its_versions(
     elif other == "code":
         changed = project / "network.py"
         changed.write_text("# another")
-        monkeypatch.setattr(sys.modules["stages.lib.network"], "__file__", str(changed))
+        monkeypatch.setattr(sys.modules["stages.networks.network"], "__file__", str(changed))
     else:
         environment = {"keras": "4"}
     assert stage.identity(folder, {"seed": 0}, environment) != before
@@ -398,9 +398,9 @@ from pathlib import Path
 from stages import train
 from stages.lib import params
 from stages.lib.command import UserError
-from stages.lib.checkpoint import Checkpoint
-from stages.lib.network import Network, build_network, build_optimizer
-from stages.lib.runtime import keras, strategy_over, tf
+from stages.networks.checkpoint import Checkpoint
+from stages.networks.network import Network, build_network, build_optimizer
+from stages.networks.runtime import keras, strategy_over, tf
 from stages.lib.splits import read_part
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)

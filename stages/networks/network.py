@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from stages.lib.command import UserError
 from stages.lib.params import Section, nearest
-from stages.lib.runtime import keras
+from stages.networks.runtime import keras
 
 Spec = Any  # a name, or {name: {argument: value}}; `build` checks it and says what is wrong
 

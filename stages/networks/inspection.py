@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 import pandas as pd
 
-from stages.lib.runtime import keras, tf
+from stages.networks.runtime import keras, tf
 
 # Of feature maps, so that what is kept of a deep network stays small.
 MOST_CHANNELS = 64

@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from stages.lib.runtime import keras
+from stages.networks.runtime import keras
 
 
 def first_weights(model: keras.Model) -> np.ndarray | None:

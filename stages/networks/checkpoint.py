@@ -21,7 +21,7 @@ import numpy as np
 
 from stages.lib.command import UserError
 from stages.lib.files import whole
-from stages.lib.runtime import keras
+from stages.networks.runtime import keras
 
 
 @dataclass

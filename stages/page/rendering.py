@@ -8,7 +8,7 @@ import jinja2
 from matplotlib.ticker import EngFormatter
 from PIL import Image
 
-from stages.lib.photographs import natural
+from stages.sources.photographs import natural
 
 NETWORK, RIGHT_AND_WRONG, INSIDE, MORE = (
     "The network and how it learned",

@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-from stages.lib import figures
-from stages.lib.comparison import Interval
-from stages.lib.figures import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, new_figure
 from stages.lib.splits import Part
+from stages.pictures import style as figures
+from stages.pictures.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, new_figure
+from stages.results.statistics import Interval
 
 # Beyond these numbers of classes a figure would be too long to look at.
 MOST_NAMED = 30

@@ -6,7 +6,7 @@ import re
 import zipfile
 from pathlib import Path
 
-from stages.lib.runtime import keras
+from stages.networks.runtime import keras
 
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 

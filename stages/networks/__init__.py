@@ -1,0 +1,1 @@
+"""All that imports Keras: networks, their training state and their files."""

@@ -1,0 +1,1 @@
+"""Numbers about models: reading results, tables, statistics, sentences."""

@@ -1,0 +1,1 @@
+"""Where data comes from, and what it looks like when it arrives."""
