@@ -1,8 +1,8 @@
 """Draws one model's figures: `python -m stages.plot MODEL`.
 
 Reads `data/history/M.csv`, `data/snapshots/M.npy`, `data/predictions/M/` and
-`stages/results/published.csv` (the curves of the material that the models come from). Writes `reports/figures/M/*.png`, those that
-make sense for the model. Needs no TensorFlow: all that takes the network is computed by `evaluate`.
+`stages/results/published.csv` (the curves of the material that the models come from). Writes
+`reports/figures/M/*.png`, those that make sense for the model. Needs no TensorFlow: all that takes the network is computed by `evaluate`.
 """
 
 from collections.abc import Callable, Iterable, Iterator
