@@ -32,7 +32,7 @@ from pydantic import Field, field_validator
 
 from stages.lib import params
 from stages.lib.command import UserError, run
-from stages.lib.files import whole
+from stages.lib.files import write_atomically
 from stages.sources import transfer
 from stages.sources.drawing import draw, to_jpeg
 from stages.sources.idx import GZIP_MAGIC, read_idx, write_idx
@@ -271,7 +271,8 @@ def store_labelled(files: Sequence[str], folder: Path, fetch: Fetch) -> None:
 
 def _free_path(folder: Path, name: str) -> Path:
     stem = re.sub(r"\.zip$", "", name, flags=re.IGNORECASE) or "photographs"
-    stem = re.sub(r"\.part(?=\.|$)", "-part", stem)  # that is how `files.whole` names what is not
+    # `.part` is the name that `files.write_atomically` gives to an unfinished file.
+    stem = re.sub(r"\.part(?=\.|$)", "-part", stem)
     if f"{stem}.zip".casefold() == UNLABELLED:
         stem = f"labelled-{stem}"
     # Also where a file system does not tell upper case from lower.
@@ -473,7 +474,7 @@ def _unknown(source: str, dataset: str, known: Sequence[str] | Mapping[str, Any]
 def main(dataset: str) -> None:
     """Writes data/raw/`dataset`."""
     options = params.read(f"datasets.{dataset}.download", Options)
-    with whole(Path("data/raw") / dataset) as [folder]:
+    with write_atomically(Path("data/raw") / dataset) as [folder]:
         folder.mkdir()
         try:
             download(dataset, folder, options.source, options.unlabelled, options.seed)

@@ -40,7 +40,7 @@ from sklearn.metrics import (
 
 from stages.lib import params
 from stages.lib.command import run
-from stages.lib.files import whole, write_json
+from stages.lib.files import write_atomically, write_json
 from stages.lib.params import Section
 from stages.lib.splits import Part, Unlabelled, read_part, read_summary, read_unlabelled
 from stages.networks import inspection, weights
@@ -321,7 +321,7 @@ def main(model: str) -> None:
     found = evaluate(trained, valid, test, read_unlabelled(folder), classes, options)
 
     outputs = (Path("data/predictions") / model, Path("reports/metrics") / f"{model}.json")
-    with whole(*outputs) as (predictions, metrics_file):
+    with write_atomically(*outputs) as (predictions, metrics_file):
         predictions.mkdir()
         write_json(metrics_file, found.metrics)
         write_json(predictions / "summary.json", found.summary)

@@ -20,7 +20,7 @@ from pydantic import Field, PositiveFloat
 
 from stages.lib import params
 from stages.lib.command import UserError, run
-from stages.lib.files import read_json, whole
+from stages.lib.files import read_json, write_atomically
 from stages.lib.params import Section, nearest
 from stages.pictures import style as figures
 from stages.pictures.style import BLUE, GREEN, GREY, INK, ORANGE, new_figure
@@ -577,7 +577,7 @@ def main(model: str) -> None:
                 f"params.yaml: plots.feature_maps.{model}: '{layer}' is none of this network's "
                 f"convolutions and activations, whose feature maps are kept; {hint}"
             )
-    with whole(Path("reports/figures") / model) as [folder]:
+    with write_atomically(Path("reports/figures") / model) as [folder]:
         folder.mkdir()
         with figures.style(options.text_size, options.dpi):
             for name, figure in draw(results, layers):

@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from stages.lib import params
 from stages.lib.command import UserError, run
-from stages.lib.files import read_json, whole, write_json
+from stages.lib.files import read_json, write_atomically, write_json
 from stages.lib.params import Section
 from stages.sources.idx import read_idx
 from stages.sources.photographs import Image, Interpolation, Photograph, find, read, write_rows
@@ -249,7 +249,7 @@ def main(dataset: str) -> None:
     """Prepares one dataset of `params.yaml`."""
     options = params.read(f"datasets.{dataset}.prepare", Options).root
     arrays = Path("data/arrays", dataset)
-    with whole(*(arrays / name for name in FILES)) as parts:
+    with write_atomically(*(arrays / name for name in FILES)) as parts:
         prepare(Path("data/raw", dataset), options, dict(zip(FILES, parts, strict=True)))
     summary = read_json(arrays / "summary.json")
     print(f"{summary['images']} images, labelled {summary['images_per_class']}")

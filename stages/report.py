@@ -25,7 +25,7 @@ from sklearn.metrics import confusion_matrix
 
 from stages.lib import params
 from stages.lib.command import UserError, run
-from stages.lib.files import read_json, whole
+from stages.lib.files import read_json, write_atomically
 from stages.lib.params import Section
 from stages.lib.splits import Part, read_part, read_summary
 from stages.page import rendering as page
@@ -627,7 +627,7 @@ def main() -> None:
     context = page_context(options.title, rows, dataset_rows, results, datasets, params.load())
 
     outputs = (*tables, "accuracy.md", "overview", "index.html")
-    with whole(*(Path("reports") / name for name in outputs)) as parts:
+    with write_atomically(*(Path("reports") / name for name in outputs)) as parts:
         *csv_files, accuracy_md, pictures, index_html = parts
         for table, path in zip(tables.values(), csv_files, strict=True):
             table.to_csv(path, index=False)

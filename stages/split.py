@@ -25,7 +25,7 @@ from sklearn.model_selection import train_test_split
 
 from stages.lib import params
 from stages.lib.command import UserError, run
-from stages.lib.files import read_json, whole, write_json
+from stages.lib.files import read_json, write_atomically, write_json
 from stages.lib.params import Section
 
 PARTS = ("train", "valid", "test")
@@ -218,7 +218,7 @@ def main(dataset: str) -> None:
     key = f"datasets.{dataset}.split"
     options = params.read(key, Options)
     splits = Path("data/splits", dataset)
-    with whole(*(splits / name for name in FILES)) as parts:
+    with write_atomically(*(splits / name for name in FILES)) as parts:
         split(Path("data/arrays", dataset), options, dict(zip(FILES, parts, strict=True)), key)
     summary = read_json(splits / "summary.json")
     for part, counts in summary["images"].items():

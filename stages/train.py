@@ -27,7 +27,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from stages.lib import params
 from stages.lib.command import UserError, end_on_interrupt, run
-from stages.lib.files import whole, write_json
+from stages.lib.files import write_atomically, write_json
 from stages.lib.params import Section
 from stages.lib.splits import Part, read_part, read_summary
 from stages.networks.checkpoint import Checkpoint, Progress
@@ -273,7 +273,7 @@ def main(model: str) -> None:
             Path("data/snapshots") / f"{model}.npy",
             Path("data/timing") / f"{model}.json",
         )
-        with whole(*outputs) as (model_file, history_file, snapshots_file, timing_file):
+        with write_atomically(*outputs) as (model_file, history_file, snapshots_file, timing_file):
             save_model(built, model_file)
             pd.DataFrame(progress.history).to_csv(history_file, index=False, float_format="%.6g")
             np.save(snapshots_file, np.stack(progress.snapshots))

@@ -25,7 +25,7 @@ from stages import download as stage
 from stages.download import IDX_NAMES, WEB, Options, WebFile, download
 from stages.lib import params
 from stages.lib.command import UserError
-from stages.lib.files import whole
+from stages.lib.files import write_atomically
 from stages.sources import transfer
 from stages.sources.drawing import draw, to_jpeg
 from stages.sources.idx import read_idx, write_idx
@@ -429,7 +429,7 @@ def test_failed_web_download_leaves_no_folder(server: Server, tmp_path: Path) ->
     web = web_of("cats_dogs", {"a.zip": TRAIN, "b.zip": TRAIN}, server.base)
 
     def download_whole() -> None:
-        with whole(tmp_path / "raw/cats_dogs") as [part]:
+        with write_atomically(tmp_path / "raw/cats_dogs") as [part]:
             part.mkdir()
             download("cats_dogs", part, "web", web=web, fetch=fetch)
 

@@ -7,12 +7,12 @@ import pytest
 
 from stages.lib import command
 from stages.lib.command import UserError, run
-from stages.lib.files import read_json, whole, write_json
+from stages.lib.files import read_json, write_atomically, write_json
 
 
 def test_files_and_folders_stand_under_their_names_when_the_block_ends(tmp_path: Path) -> None:
     file, folder = tmp_path / "new/a.txt", tmp_path / "b"
-    with whole(file, folder) as (file_part, folder_part):
+    with write_atomically(file, folder) as (file_part, folder_part):
         file_part.write_text("whole")
         folder_part.mkdir()
         (folder_part / "c.txt").write_text("whole")
@@ -27,7 +27,7 @@ def test_a_failing_block_leaves_what_was_there_and_nothing_else(tmp_path: Path) 
     old.write_text("as it was")
 
     def interrupted() -> None:
-        with whole(old, new) as parts:
+        with write_atomically(old, new) as parts:
             for part in parts:
                 part.write_text("half")
             raise KeyboardInterrupt
@@ -42,7 +42,7 @@ def test_a_folder_replaces_the_one_that_was_there(tmp_path: Path) -> None:
     folder = tmp_path / "figures"
     folder.mkdir()
     (folder / "stale.png").touch()
-    with whole(folder) as [part]:
+    with write_atomically(folder) as [part]:
         part.mkdir()
         (part / "fresh.png").touch()
     assert [path.name for path in folder.iterdir()] == ["fresh.png"]
@@ -50,10 +50,10 @@ def test_a_folder_replaces_the_one_that_was_there(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_left_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
-    with whole(path) as [part]:
+    with write_atomically(path) as [part]:
         part.touch()
     part.write_text("debris of a killed process")
-    with whole(path) as [part]:
+    with write_atomically(path) as [part]:
         assert not part.exists()
         part.write_text("whole")
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.npy"]
@@ -71,7 +71,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     def main() -> None:
-        with whole(tmp_path / "big.npy") as [part]:
+        with write_atomically(tmp_path / "big.npy") as [part]:
             part.symlink_to("/dev/full")  # the kernel's own full disk
             if kind == "array":
                 with part.open("wb") as file:

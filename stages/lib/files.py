@@ -9,7 +9,7 @@ from typing import Any
 
 
 @contextmanager
-def whole(*paths: Path) -> Iterator[list[Path]]:
+def write_atomically(*paths: Path) -> Iterator[list[Path]]:
     """Yields one `.part` path for each of `paths`; the block writes a file or a folder to each.
 
     When the block ends well, all parts are renamed to their final names; when it raises, all are

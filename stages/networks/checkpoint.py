@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from stages.lib.command import UserError
-from stages.lib.files import whole
+from stages.lib.files import write_atomically
 from stages.networks.runtime import keras
 
 
@@ -87,7 +87,7 @@ class Checkpoint:
             self._writing.result()
 
     def _write(self, arrays: dict[str, Any]) -> None:
-        with whole(self._path) as [part], part.open("wb") as file:
+        with write_atomically(self._path) as [part], part.open("wb") as file:
             np.savez(file, identity=self._identity, **arrays)
             file.flush()
             os.fsync(file.fileno())  # or a power cut could leave neither the old state nor the new

@@ -13,7 +13,7 @@ import requests
 from tqdm import tqdm
 
 from stages.lib.command import UserError
-from stages.lib.files import whole
+from stages.lib.files import write_atomically
 
 # Seconds between the tries of one mirror.
 WAITS = (1.0, 4.0, 16.0)
@@ -81,7 +81,7 @@ def fetch(
         UserError: No place gives the file; the message has a reason for each.
     """
     reasons = []
-    with whole(target) as [part]:
+    with write_atomically(target) as [part]:
         for place in places:
             try:
                 if is_url(place):
