@@ -1,4 +1,4 @@
-"""The page in a real browser: headless Chromium opens it from the disk."""
+"""The pages in a real browser: headless Chromium opens them from the disk."""
 
 import shutil
 from collections.abc import Iterator
@@ -24,7 +24,9 @@ FLAGS = (
     "--disable-sync",
 )
 PHONE, DESK = 375, 1440
-LARGEST = 15_000_000  # bytes of the page and its pictures
+LARGEST = 15_000_000  # bytes of all pages and their pictures
+MODEL = "models/digits_network_1.html"
+BOTH = pytest.mark.parametrize("name", ["index.html", MODEL])
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 
@@ -47,15 +49,16 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
         published = {"test_accuracy": 0.9, "training_images": 60_000} if at else {}
         project.add_model(f"digits_network_{at}", "digits", 30 + at, **published)
     for at in range(5):
-        project.add_model(f"pictures_inception_resnet_v{at}", "pictures", 25 - at)
+        project.add_model(f"pictures_inception_resnet_v{at}", "pictures", 38 - at)
     project.report()
+    project.plot("digits_network_1")
     return project.folder / "reports"
 
 
 class Opened:
     """A page that was opened, and what went wrong since."""
 
-    def __init__(self, page: Page, reports: Path):
+    def __init__(self, page: Page, path: Path):
         self.page = page
         self.problems: list[str] = []
         self.requests: list[str] = []
@@ -63,7 +66,7 @@ class Opened:
         page.on("pageerror", lambda error: self.problems.append(str(error)))
         page.on("request", self._ask)
         page.on("requestfailed", lambda request: self.problems.append(f"failed: {request.url}"))
-        page.goto((reports / "index.html").as_uri())
+        page.goto(path.as_uri())
 
     def _hear(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
@@ -97,33 +100,66 @@ class Opened:
 def open_page(browser: Browser) -> Iterator[Any]:
     pages = []
 
-    def open_at(reports: Path, width: int = DESK, **settings: Any) -> Opened:
+    def open_at(
+        reports: Path, width: int = DESK, name: str = "index.html", **settings: Any
+    ) -> Opened:
         page = browser.new_page(viewport={"width": width, "height": 900}, **settings)
         pages.append(page)
-        return Opened(page, reports)
+        return Opened(page, reports / name)
 
     yield open_at
     for page in pages:
         page.close()
 
 
-def test_the_pipelines_own_page_loads_with_all_its_pictures_and_without_a_network(
+def test_the_pipelines_own_pages_load_with_all_their_pictures_and_without_a_network(
     open_page: Any, reproduced: Project
 ) -> None:
     reports = reproduced.folder / "reports"
-    opened = open_page(reports)
-    widths = opened.load_pictures()
-    drawn = [p for name in ("figures", "overview") for p in (reports / name).rglob("*.png")]
-    assert len(widths) == len(drawn) > 20
-    assert min(widths) > 0
-    assert opened.problems == []
-    assert all(url.startswith(("file:", "data:,")) for url in opened.requests)
-    assert sum(path.stat().st_size for path in [*drawn, reports / "index.html"]) < LARGEST
+    shown = 0
+    for name in ("index.html", "models/cnn.html", "models/dense.html"):
+        opened = open_page(reports, name=name)
+        widths = opened.load_pictures()
+        assert min(widths) > 0
+        shown += len(widths)
+        assert opened.problems == []
+        assert all(url.startswith(("file:", "data:,")) for url in opened.requests)
+    assert shown == len(list(reports.rglob("*.png"))) > 20
+    assert sum(path.stat().st_size for path in reports.rglob("*.*")) < LARGEST
 
 
+def test_the_models_pages_lead_to_each_other_and_back(open_page: Any, reproduced: Project) -> None:
+    page = open_page(reproduced.folder / "reports").page
+    page.get_by_role("link", name="dense").first.click()
+    assert page.title() == "dense"
+    page.get_by_role("link", name="Next: cnn").click()
+    page.get_by_role("link", name="Previous: dense").click()
+    assert page.get_by_role("link", name="Previous").count() == 0
+    page.get_by_role("link", name="All models").click()
+    assert page.title() == "Tiny"
+
+
+@pytest.mark.parametrize("name", ["index.html", "models/cnn.html", "models/dense.html"])
+@pytest.mark.parametrize("width", [1200, DESK])
+def test_figures_side_by_side_are_about_equally_tall(
+    open_page: Any, reproduced: Project, width: int, name: str
+) -> None:
+    opened = open_page(reproduced.folder / "reports", width, name)
+    assert min(opened.load_pictures()) > 0
+    boxes = opened.page.evaluate(
+        "[...document.images].map((i) => i.getBoundingClientRect()).map((r) => [r.y, r.height])"
+    )
+    rows: dict[float, list[float]] = {}
+    for top, height in boxes:
+        rows.setdefault(round(top + opened.page.evaluate("scrollY")), []).append(height)
+    assert max(map(len, rows.values())) == 2, "some share a row"
+    assert all(max(heights) <= 1.3 * min(heights) for heights in rows.values())
+
+
+@BOTH
 @pytest.mark.parametrize("width", [PHONE, 768, 1200, 1360, DESK])
-def test_nothing_scrolls_sideways(open_page: Any, reports: Path, width: int) -> None:
-    opened = open_page(reports, width)
+def test_nothing_scrolls_sideways(open_page: Any, reports: Path, width: int, name: str) -> None:
+    opened = open_page(reports, width, name)
     opened.page.evaluate(
         "for (const part of document.querySelectorAll('details')) part.open = true"
     )
@@ -186,10 +222,14 @@ def test_without_javascript_it_is_a_plain_table(open_page: Any, reports: Path) -
     assert opened.page.locator("table.sortable tbody tr").count() == 9
     assert opened.page.locator("button").count() == 0
     assert opened.page.locator("thead th").first.inner_text() == "Model"
+    model = open_page(reports, name=MODEL, java_script_enabled=False).page
+    assert model.get_by_role("link", name="All models").is_visible()
+    assert model.get_by_role("link", name="Next").count() == 0
 
 
-def test_the_first_key_leads_past_the_navigation(open_page: Any, reports: Path) -> None:
-    opened = open_page(reports)
+@BOTH
+def test_the_first_key_leads_past_the_navigation(open_page: Any, reports: Path, name: str) -> None:
+    opened = open_page(reports, name=name)
     opened.page.keyboard.press("Tab")
     assert opened.page.locator(":focus").inner_text() == "Skip to the content"
     assert opened.page.locator(":focus").bounding_box()["width"] > 100
@@ -197,9 +237,10 @@ def test_the_first_key_leads_past_the_navigation(open_page: Any, reports: Path) 
     assert opened.page.locator(":focus").get_attribute("id") == "content"
 
 
+@BOTH
 @pytest.mark.parametrize("width", [PHONE, DESK])
-def test_axe_finds_nothing_serious(open_page: Any, reports: Path, width: int) -> None:
-    opened = open_page(reports, width)
+def test_axe_finds_nothing_serious(open_page: Any, reports: Path, width: int, name: str) -> None:
+    opened = open_page(reports, width, name)
     opened.page.evaluate(
         "for (const part of document.querySelectorAll('details')) part.open = true"
     )
@@ -219,3 +260,8 @@ def test_on_paper_the_table_fits_and_the_navigation_is_gone(open_page: Any, repo
     assert opened.page.get_by_role("columnheader", name="Test loss").is_visible()
     assert not opened.page.get_by_role("navigation").is_visible()
     assert opened.page.evaluate("document.documentElement.scrollWidth") == 680
+    model = open_page(reports, 680, MODEL).page
+    model.emulate_media(media="print")
+    assert not model.get_by_role("navigation").is_visible()
+    assert not model.get_by_role("link", name="All models").is_visible()
+    assert model.evaluate("document.documentElement.scrollWidth") == 680

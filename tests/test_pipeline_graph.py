@@ -83,9 +83,17 @@ def test_changing_a_plot_style_redraws_and_trains_nothing(project: Project) -> N
     assert project.repro() == stages("plot@dense plot@cnn report")
 
 
-def test_changing_a_published_figure_rewrites_the_report_only(project: Project) -> None:
+def test_changing_the_layers_to_show_redraws_and_leaves_the_report(project: Project) -> None:
+    project.set_param("plots.feature_maps", {"cnn": ["conv2d"]})
+    assert project.repro() == stages("plot@dense plot@cnn")
+
+
+def test_changing_a_published_figure_rewrites_the_models_page_and_the_report(
+    project: Project,
+) -> None:
     project.set_param("models.dense.published.test_accuracy", 0.95)
-    assert project.repro() == {"report"}
+    assert project.repro() == stages("plot@dense report")
+    assert "95.00%" in (project.folder / "reports/models/dense.html").read_text()
     assert "95.00%" in (project.folder / "reports/accuracy.md").read_text()
 
 

@@ -30,20 +30,21 @@ FILES = sorted(
     if path.is_file() and path.suffix != ".pyc" and path.name != "__init__.py"
 )
 
-# What a change of one value touches, besides the report, which shows all params; all that lies
-# downstream follows (`downstream`). D and M stand for a dataset and a model, * for all of them.
+# What a change of one value touches; all that lies downstream follows (`downstream`). The first
+# rule that fits holds. D and M stand for a dataset and a model, * for all of them.
 RULES = {
-    "datasets.D.download": ["download@D"],
-    "datasets.D.prepare": ["prepare@D"],
-    "datasets.D.split": ["split@D"],
-    "training": ["train@*"],
-    "models.M.dataset": ["train@M", "evaluate@M"],
-    "models.M.network": ["train@M"],
-    "models.M.training": ["train@M"],
-    "models.M.published": [],
-    "evaluation": ["evaluate@*"],
-    "plots": ["plot@*"],
-    "report": [],
+    "datasets.D.download": ["download@D", "report"],
+    "datasets.D.prepare": ["prepare@D", "report"],
+    "datasets.D.split": ["split@D", "report"],
+    "training": ["train@*", "report"],
+    "models.M.dataset": ["train@M", "evaluate@M", "plot@M", "report"],
+    "models.M.network": ["train@M", "plot@M", "report"],
+    "models.M.training": ["train@M", "plot@M", "report"],
+    "models.M.published": ["plot@M", "report"],
+    "evaluation": ["evaluate@*", "report"],
+    "plots.feature_maps": ["plot@*"],
+    "plots": ["plot@*", "report"],
+    "report": ["report"],
 }
 # Another valid value for each word that stands in params.yaml.
 WORDS = {
@@ -108,7 +109,7 @@ def touched(path: Path_) -> set[str]:
             name == at or name in ("D", "M") for name, at in zip(names, path, strict=False)
         ):
             key = str(path[1]) if len(names) > 1 else ""
-            return {"report"} | {
+            return {
                 stage.replace("*", name).replace("@D", f"@{key}").replace("@M", f"@{key}")
                 for stage in stages
                 for name in (PARAMS["models"] if "*" in stage else [""])
@@ -123,7 +124,8 @@ def downstream(stages: set[str], models: dict[str, Any]) -> set[str]:
         for key in {stage.split("@")[1] for stage in found if stage.startswith(f"{before}@")}:
             trained = [name for name, model in models.items() if model["dataset"] == key]
             found |= {f"{after}@{each}" for each in (trained if after == "train" else [key])}
-    return found | {"report"}
+    # The report shows no model's figures: it does not lie downstream of `plot`.
+    return found | {"report" for stage in found if not stage.startswith("plot@")}
 
 
 LEAVES = list(leaves(PARAMS))

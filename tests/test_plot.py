@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,18 @@ from PIL import Image
 from stages import plot
 from stages.lib.command import UserError
 from stages.lib.files import write_json
-from stages.pictures import style as figures
+from stages.pictures import answers, inside, learning, style
+from stages.results.reading import Results
 
 TOP = Path(__file__).parents[1]
 PARAMS = """
 models:
-  pets: {{dataset: cats_dogs}}
+  pets: {{dataset: cats_dogs, network: {{}}, training: {{epochs: 3}}}}
 evaluation: {{}}
 plots: {{text_size: {text_size}, dpi: {dpi}, feature_maps: {feature_maps}}}
 """
 DPI = 50
-FIGURES = (*plot.FIGURES, "feature_maps_conv")
+FIGURES = ("curves", "weights_over_training", *plot.FIGURES, "feature_maps_conv")
 
 
 def random(*shape: int) -> np.ndarray:
@@ -40,7 +41,13 @@ def random_images(count: int) -> np.ndarray:
     return (random(count, 12, 12, 3) * 255).astype(np.uint8)
 
 
-def make_results(classes: int = 2) -> plot.Results:
+PUBLISHED = pd.DataFrame(
+    {"model": "pets", "unit": "epoch", "at": [1, 2], "metric": "accuracy", "value": [0.4, 0.9]}
+)
+SNAPSHOTS = random(3, 5, 12, 12, 1) - 0.5
+
+
+def make_results(classes: int = 2) -> Results:
     """Returns results that have something for every figure."""
     names = ["cat", "dog"] if classes == 2 else [f"class {index}" for index in range(classes)]
     indexes = np.arange(classes)
@@ -66,9 +73,6 @@ def make_results(classes: int = 2) -> plot.Results:
     }
     history = {"epoch": [1, 2, 3], "accuracy": [0.5, 0.6, 0.7], "loss": [0.7, 0.6, 0.5]}
     history |= {"val_accuracy": [0.5, 0.55, 0.6], "val_loss": [0.8, 0.7, 0.6]}
-    published = pd.DataFrame(
-        {"model": "pets", "unit": "epoch", "at": [1, 2], "metric": "accuracy", "value": [0.4, 0.9]}
-    )
     files = {
         "test_labels": labels,
         "test_probabilities": probabilities,
@@ -91,14 +95,15 @@ def make_results(classes: int = 2) -> plot.Results:
         "examples_labels": np.array([1, 0]),
         "examples_probabilities": np.eye(classes)[[1, 0]] * 0.8 + 0.1,
         "grad_cam": random(2, 2, 4, 4),
-        "snapshots": random(3, 5, 12, 12, 1) - 0.5,
     }
     summary = {"classes": names, "expected_calibration_error": 0.0321, "shown": "unlabelled"}
     summary |= {"grad_cam_layer": "conv"}
-    return plot.Results("pets", pd.DataFrame(history), published, summary, files)
+    metrics = {"valid_accuracy": 0.6, "test_accuracy": 0.5, "test_loss": 0.7}
+    metrics |= {"parameters": 1020, "multiply_adds": 100}
+    return Results("pets", metrics, pd.DataFrame(history), summary, files)
 
 
-def write_results(results: plot.Results, folder: Path) -> None:
+def write_results(results: Results, folder: Path) -> None:
     folder.mkdir(parents=True)
     write_json(folder / "summary.json", results.summary)
     for name, value in results.files.items():
@@ -122,29 +127,38 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "data/history").mkdir()
     results.history.to_csv(tmp_path / "data/history/pets.csv", index=False)
     (tmp_path / "data/snapshots").mkdir()
-    np.save(tmp_path / "data/snapshots/pets.npy", results.files["snapshots"])
+    np.save(tmp_path / "data/snapshots/pets.npy", SNAPSHOTS)
+    (tmp_path / "data/splits/cats_dogs").mkdir(parents=True)
+    parts = {part: {"cat": 10, "dog": 10} for part in ("train", "valid", "test")}
+    summary = {"classes": results.classes, "origin": "drawn", "images": parts}
+    write_json(tmp_path / "data/splits/cats_dogs/summary.json", summary)
+    (tmp_path / "reports/metrics").mkdir(parents=True)
+    write_json(tmp_path / "reports/metrics/pets.json", results.metrics)
     write_params(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
-def style() -> Iterator[None]:
-    with figures.style(text_size=9, dpi=DPI):
+def styled() -> Iterator[None]:
+    with style.apply(text_size=9, dpi=DPI):
         yield
 
 
-def draw(name: str, results: plot.Results) -> Figure:
-    if name == "feature_maps_conv":
-        return plot.draw_feature_maps(results, "conv")
-    figure = plot.FIGURES[name][0](results)
-    assert figure is not None
-    return figure
+def draw(name: str, results: Results, snapshots: np.ndarray = SNAPSHOTS) -> Figure:
+    drawn = draw_all(results, snapshots, ["conv"] if name == "feature_maps_conv" else [])
+    return drawn[name]
+
+
+def draw_all(
+    results: Results, snapshots: np.ndarray = SNAPSHOTS, layers: Iterable[str] = ()
+) -> dict[str, Figure]:
+    return dict(plot.draw(results, snapshots, PUBLISHED, layers))
 
 
 def png(figure: Figure, folder: Path) -> bytes:
     path = folder / "figure.png"
-    figures.save(figure, path)
+    style.save(figure, path)
     return path.read_bytes()
 
 
@@ -175,23 +189,24 @@ def test_every_figure_is_a_png_of_the_expected_size_and_not_too_large(project: P
     for path in drawn:
         with Image.open(path) as image:
             assert image.format == "PNG"
-            assert image.width == int(figures.WIDTH * DPI), path
+            assert image.width == int(style.WIDTH * DPI), path
             assert image.height == round(heights.get(path.stem, image.height / DPI) * DPI), path
             assert len(image.getcolors(1 << 24) or ()) > 10, path
             assert not image.info, path  # no date, no program, no place
-        assert path.stat().st_size < figures.LARGEST
+        assert path.stat().st_size < style.LARGEST
 
 
 def test_two_runs_give_the_same_bytes_whatever_the_users_own_style(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plot.main("pets")
-    first = {path.name: path.read_bytes() for path in (project / "reports/figures/pets").iterdir()}
+    first = {path: path.read_bytes() for path in (project / "reports").rglob("*.*")}
+    assert len(first) == len(FIGURES) + 2
     monkeypatch.setitem(mpl.rcParams, "lines.linewidth", 9)
     monkeypatch.setitem(mpl.rcParams, "axes.facecolor", "red")
     plot.main("pets")
-    for name, content in first.items():
-        assert (project / "reports/figures/pets" / name).read_bytes() == content, name
+    for path, content in first.items():
+        assert path.read_bytes() == content, path.name
 
 
 @pytest.mark.parametrize("change", [{"text_size": 12}, {"dpi": 60}])
@@ -217,7 +232,6 @@ CHANGES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "reliability": ("calibration", lambda table: less(table, "accuracy")),
     "layers": ("layers", lambda table: table.assign(parameters=[0, 500, 20])),
     "weights": ("weights", np.negative),
-    "weights_over_training": ("snapshots", np.negative),
     "class_images": ("class_images", np.negative),
     "filters": ("filters", np.negative),
     "grad_cam": ("grad_cam", np.flip),
@@ -225,8 +239,8 @@ CHANGES: dict[str, tuple[str, Callable[[Any], Any]]] = {
 }
 
 
-@pytest.mark.usefixtures("style")
-@pytest.mark.parametrize("name", [name for name in FIGURES if name != "curves"])
+@pytest.mark.usefixtures("styled")
+@pytest.mark.parametrize("name", sorted(CHANGES))
 def test_a_figure_changes_with_what_it_shows(name: str, tmp_path: Path) -> None:
     results = make_results()
     file, change = CHANGES[name]
@@ -234,7 +248,13 @@ def test_a_figure_changes_with_what_it_shows(name: str, tmp_path: Path) -> None:
     assert png(draw(name, results), tmp_path) != png(draw(name, changed), tmp_path)
 
 
-@pytest.mark.usefixtures("style")
+@pytest.mark.usefixtures("styled")
+def test_the_weights_over_training_change_with_the_snapshots(tmp_path: Path) -> None:
+    name, results = "weights_over_training", make_results()
+    assert png(draw(name, results), tmp_path) != png(draw(name, results, -SNAPSHOTS), tmp_path)
+
+
+@pytest.mark.usefixtures("styled")
 def test_curves_are_the_history_with_the_published_ones_thin_behind() -> None:
     results = make_results()
     accuracy, loss = draw("curves", results).axes
@@ -250,7 +270,7 @@ def test_curves_are_the_history_with_the_published_ones_thin_behind() -> None:
     assert loss.get_yscale() == "linear"
 
 
-@pytest.mark.usefixtures("style")
+@pytest.mark.usefixtures("styled")
 def test_published_curves_by_epoch_are_not_drawn_over_steps() -> None:
     results = make_results()
     by_step = replace(results, history=results.history.rename(columns={"epoch": "step"}))
@@ -259,7 +279,7 @@ def test_published_curves_by_epoch_are_not_drawn_over_steps() -> None:
     assert accuracy.get_xlabel() == "step"
 
 
-@pytest.mark.usefixtures("style")
+@pytest.mark.usefixtures("styled")
 def test_a_loss_that_falls_by_orders_of_magnitude_has_a_logarithmic_axis() -> None:
     results = make_results()
     steep = replace(results, history=results.history.assign(loss=[9000, 90, 0.9]))
@@ -267,19 +287,19 @@ def test_a_loss_that_falls_by_orders_of_magnitude_has_a_logarithmic_axis() -> No
 
 
 def test_the_published_curves_are_a_complete_table() -> None:
-    published = pd.read_csv(plot.PUBLISHED)
+    published = pd.read_csv(TOP / "stages/results/published.csv")
     assert list(published) == ["model", "unit", "at", "metric", "value"]
     assert set(published["unit"]) == {"epoch", "step"}
     assert published["value"].notna().all()
 
 
-@pytest.mark.usefixtures("style")
+@pytest.mark.usefixtures("styled")
 def test_the_confusion_matrix_shows_counts_and_shares_of_the_true_class() -> None:
     shown = texts(draw("confusion_matrix", make_results()))
     assert shown == ["12\n86%", "2\n14%", "2\n14%", "12\n86%"]
 
 
-@pytest.mark.usefixtures("style")
+@pytest.mark.usefixtures("styled")
 def test_predictions_are_titled_with_class_and_confidence() -> None:
     results = make_results()
     results.files["shown_probabilities"][0] = [0.55, 0.45]
@@ -290,13 +310,13 @@ def test_predictions_are_titled_with_class_and_confidence() -> None:
     assert np.array_equal(sure, also_sure)
 
 
-@pytest.mark.usefixtures("style")
+@pytest.mark.usefixtures("styled")
 def test_mistakes_say_what_is_true_and_what_was_said() -> None:
     shown = texts(draw("mistakes", make_results()))
     assert shown == ["is cat\nsaid dog, 0.88", "is dog\nsaid cat, 0.88", "is cat\nsaid dog, 0.88"]
 
 
-@pytest.mark.usefixtures("style")
+@pytest.mark.usefixtures("styled")
 def test_the_curves_of_each_class_carry_their_areas() -> None:
     roc, precision_recall = draw("roc_and_precision_recall", make_results()).axes
     assert legend(roc) == ["dog: 0.890", "cat: 0.900", "mean of 2 classes: 0.895"]
@@ -309,7 +329,7 @@ def test_the_curves_of_each_class_carry_their_areas() -> None:
     ]
 
 
-@pytest.mark.usefixtures("style")
+@pytest.mark.usefixtures("styled")
 def test_a_class_has_the_same_colour_in_both_curves_whichever_has_the_least_area() -> None:
     results = make_results()
     table = results.files["per_class"].assign(roc_auc=[0.9, 0.8], average_precision=[0.7, 0.95])
@@ -321,15 +341,15 @@ def test_a_class_has_the_same_colour_in_both_curves_whichever_has_the_least_area
     assert looks[0]["cat"] == looks[1]["cat"] != looks[0]["dog"] == looks[1]["dog"]
 
 
-@pytest.mark.usefixtures("style")
+@pytest.mark.usefixtures("styled")
 def test_test_images_of_one_class_have_no_curves() -> None:
     results = make_results()
     none = results.files["roc"].head(0)
     one_class = replace(results, files=results.files | {"roc": none, "precision_recall": none})
-    assert "roc_and_precision_recall" not in dict(plot.draw(one_class, []))
+    assert "roc_and_precision_recall" not in draw_all(one_class)
 
 
-@pytest.mark.usefixtures("style")
+@pytest.mark.usefixtures("styled")
 def test_grad_cam_says_where_nothing_speaks_for_a_class() -> None:
     results = make_results()
     results.files["grad_cam"][0, 1] = 0
@@ -337,7 +357,7 @@ def test_grad_cam_says_where_nothing_speaks_for_a_class() -> None:
     assert titles[:3] == ["is dog", "for dog, 0.90", "for cat, 0.10: nothing"]
 
 
-@pytest.mark.usefixtures("style")
+@pytest.mark.usefixtures("styled")
 def test_the_reliability_diagram_names_the_calibration_error() -> None:
     figure = draw("reliability", make_results())
     assert "expected calibration error 0.032" in figure.get_suptitle()
@@ -345,7 +365,7 @@ def test_the_reliability_diagram_names_the_calibration_error() -> None:
     np.testing.assert_allclose(accuracy, [np.nan, *np.linspace(0, 1, 11)[2:]])
 
 
-@pytest.mark.usefixtures("style")
+@pytest.mark.usefixtures("styled")
 def test_many_classes_stay_readable() -> None:
     results = make_results(classes=40)
     assert texts(draw("confusion_matrix", results)) == []
@@ -355,11 +375,11 @@ def test_many_classes_stay_readable() -> None:
         "mean of 40 classes: 0.705",
     ]
     labels = [label.get_text() for label in draw("per_class", results).axes[0].get_yticklabels()]
-    assert len(labels) == plot.MOST_CLASSES
+    assert len(labels) == answers.MOST_CLASSES
     assert labels[-1] == "class 0 (6 images)"
 
 
-@pytest.mark.usefixtures("style")
+@pytest.mark.usefixtures("styled")
 def test_layers_are_listed_with_shapes_and_parameters() -> None:
     shown = texts(draw("layers", make_results()))
     assert {"conv", "Conv2D", "10 x 10 x 4", " 1,000"} <= set(shown)
@@ -381,7 +401,7 @@ def deep_network(blocks: int) -> pd.DataFrame:
 
 
 def test_blocks_fold_the_branches_of_a_network_and_keep_its_chain() -> None:
-    folded = plot.blocks(deep_network(2))
+    folded = inside.blocks(deep_network(2))
     assert folded.to_numpy().tolist() == [
         ["images", "InputLayer", "8 x 8 x 3", 0, ""],
         ["block0_add", "4 layers, 2 branches", "8 x 8 x 4", 1110, "images"],
@@ -393,12 +413,12 @@ def test_blocks_fold_the_branches_of_a_network_and_keep_its_chain() -> None:
 def test_a_network_of_blocks_beside_each_other_keeps_all_its_parameters() -> None:
     layers = deep_network(3)
     layers["inputs"] = [*layers["inputs"][:-1], "block2_add block0_1"]  # a way round two blocks
-    folded = plot.blocks(layers)
+    folded = inside.blocks(layers)
     assert folded["name"].tolist() == ["images", "classes"]
     assert folded["parameters"].sum() == layers["parameters"].sum()
 
 
-@pytest.mark.usefixtures("style")
+@pytest.mark.usefixtures("styled")
 def test_a_deep_network_is_drawn_block_by_block_and_one_too_long_for_a_page_is_not() -> None:
     results = make_results()
     deep = replace(results, files=results.files | {"layers": deep_network(20)})
@@ -406,26 +426,26 @@ def test_a_deep_network_is_drawn_block_by_block_and_one_too_long_for_a_page_is_n
     assert {"block19_add", "4 layers, 2 branches", " 1,110"} <= set(shown)
     files = results.files | {"layers": deep_network(60), "feature_maps": {}}
     deeper = replace(results, files=files)
-    assert "layers" not in dict(plot.draw(deeper, []))
+    assert "layers" not in draw_all(deeper)
 
 
-@pytest.mark.usefixtures("style")
+@pytest.mark.usefixtures("styled")
 def test_figures_without_their_input_are_not_drawn() -> None:
     results = make_results()
     for name in ("weights", "class_images", "filters", "grad_cam", "feature_maps"):
         del results.files[name]
     results.files["mistakes_images"] = random_images(0)
-    drawn = set(dict(plot.draw(results, [])))
+    drawn = set(draw_all(results, layers=plot.choose_layers(results, [])))
     absent = {"weights", "class_images", "filters", "grad_cam", "feature_maps_conv", "mistakes"}
     assert drawn == set(FIGURES) - absent
 
 
-@pytest.mark.usefixtures("style")
+@pytest.mark.usefixtures("styled")
 def test_weights_over_training_are_a_row_a_unit_and_a_column_a_row_of_the_history() -> None:
     results = make_results()
     snapshots = np.zeros((3, 5, 12, 12, 1), np.float32)
     snapshots[2, 4] = 1
-    figure = draw("weights_over_training", replace(results, files={"snapshots": snapshots}))
+    figure = draw("weights_over_training", results, snapshots)
     axes = figure.axes[0]
     sheet: np.ndarray = np.ma.filled(np.ma.asarray(axes.images[0].get_array()), np.nan)
     height, width = sheet.shape[0] / 5, sheet.shape[1] / 3
@@ -435,33 +455,31 @@ def test_weights_over_training_are_a_row_a_unit_and_a_column_a_row_of_the_histor
     assert "by epoch" in figure.get_suptitle()
 
 
-@pytest.mark.usefixtures("style")
+@pytest.mark.usefixtures("styled")
 def test_a_long_training_shows_thirteen_moments_from_the_first_to_the_last() -> None:
     results = make_results()
     history = pd.DataFrame({"step": [0, *range(99, 10000, 100)]})
-    files = {"snapshots": random(101, 2, 12, 12, 1)}
-    axes = draw("weights_over_training", replace(results, history=history, files=files)).axes[0]
+    snapshots = random(101, 2, 12, 12, 1)
+    axes = learning.draw_weights_over_training(replace(results, history=history), snapshots).axes[0]
     shown = [int(label.get_text()) for label in axes.get_xticklabels()]
     assert (len(shown), shown[0], shown[-1]) == (13, 0, 9999)
 
 
-@pytest.mark.usefixtures("style")
+@pytest.mark.usefixtures("styled")
 def test_weights_that_are_no_images_are_not_drawn_over_training() -> None:
-    results = make_results()
-    files = results.files | {"snapshots": random(3, 0, 12, 12, 1)}
-    assert "weights_over_training" not in dict(plot.draw(replace(results, files=files), []))
+    assert "weights_over_training" not in draw_all(make_results(), random(3, 0, 12, 12, 1))
 
 
-@pytest.mark.usefixtures("style")
+@pytest.mark.usefixtures("styled")
 def test_images_too_large_for_a_grid_are_averaged_not_thinned_out() -> None:
     images = np.zeros((2, 128, 128, 1), np.uint8)
     images[:, ::2, ::2] = images[:, 1::2, 1::2] = 200  # a fine chequerboard
-    figure = figures.new_figure("", 2)
+    figure = style.new_figure("", 2)
     axes = figure.subplots()
-    figures.draw_titled(axes, images, ["a", "b"], 2, ["black", "black"])
+    style.draw_titled(axes, images, ["a", "b"], 2, ["black", "black"])
     sheet: np.ndarray = np.ma.filled(np.ma.asarray(axes.images[0].get_array()), 0)
     assert set(np.unique(sheet)) == {100, 255}, "grey, on white"
-    assert sheet.shape[1] == 2 * figures.LARGEST_IMAGE + 6
+    assert sheet.shape[1] == 2 * style.LARGEST_IMAGE + 6
 
 
 def test_feature_maps_are_by_default_the_last_of_each_resolution() -> None:
@@ -470,10 +488,10 @@ def test_feature_maps_are_by_default_the_last_of_each_resolution() -> None:
     shapes = [f"{size} x {size} x 64" for size in sizes.values()]
     layers = pd.DataFrame({"name": list(sizes), "output_shape": shapes})
     last = ["block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3"]
-    assert plot.one_a_resolution(layers, list(sizes)[1:]) == last
+    assert inside.one_a_resolution(layers, list(sizes)[1:]) == last
 
 
-@pytest.mark.usefixtures("style")
+@pytest.mark.usefixtures("styled")
 def test_feature_maps_say_of_how_many_they_are_and_how_large_those_are() -> None:
     results = make_results()
     figure = draw("feature_maps_conv", results)
@@ -512,18 +530,18 @@ def test_an_unknown_layer_or_model_is_named_with_the_nearest_known(
     assert not (project / "reports/figures/pets").exists()
 
 
-@pytest.mark.usefixtures("style")
+@pytest.mark.usefixtures("styled")
 def test_a_figure_that_would_be_too_large_gets_fewer_colours(tmp_path: Path) -> None:
-    figure = figures.new_figure("noise", 6)
+    figure = style.new_figure("noise", 6)
     figure.set_dpi(120)
     figure.subplots().imshow(random(600, 600, 3).round(1))
-    figures.save(figure, tmp_path / "noise.png")
-    assert 100_000 < (tmp_path / "noise.png").stat().st_size <= figures.LARGEST
+    style.save(figure, tmp_path / "noise.png")
+    assert 100_000 < (tmp_path / "noise.png").stat().st_size <= style.LARGEST
 
 
 def test_a_montage_lays_images_out_row_by_row() -> None:
     images = np.arange(3, dtype=np.float32).reshape(3, 1, 1) * np.ones((1, 2, 2))
-    sheet = figures.montage(images, columns=2)
+    sheet = style.montage(images, columns=2)
     assert sheet.shape == (5, 5)
     assert [sheet[0, 0], sheet[0, 3], sheet[3, 0]] == [0, 1, 2]
     assert np.isnan(sheet[2]).all()
@@ -531,8 +549,8 @@ def test_a_montage_lays_images_out_row_by_row() -> None:
 
 
 def test_grey_images_between_which_is_white_are_laid_out_in_colour() -> None:
-    images = figures.in_colour(np.full((2, 2, 2, 1), 7, np.uint8))
-    sheet = figures.montage(images, columns=2, gap=1, room=1)
+    images = style.in_colour(np.full((2, 2, 2, 1), 7, np.uint8))
+    sheet = style.montage(images, columns=2, gap=1, room=1)
     assert sheet.shape == (3, 5, 3)
     assert (sheet[1:, :2] == 7).all()
     assert (sheet[0] == 255).all()

@@ -1,4 +1,4 @@
-"""The figures of the report: all models side by side, and what the datasets look like."""
+"""Figures of all models side by side, and of the datasets."""
 
 from typing import Any, NamedTuple
 
@@ -8,38 +8,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-from stages.lib.splits import Part
-from stages.pictures import style as figures
+from stages.pictures import style
 from stages.pictures.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, new_figure
-from stages.results.statistics import Interval
+from stages.results.reading import Dataset
+from stages.results.tables import Row
 
-# Beyond these numbers of classes a figure would be too long to look at.
+# With more classes, a figure of a dataset would be too long: it leaves out names, then classes.
 MOST_NAMED = 30
-MOST_SHEETS = 20
+MOST_EXAMPLES = 20
 
+# The costs of a model: a column of the accuracy table, and the name that the axis bears.
+COSTS = {"parameters": "parameters", "multiply_adds": "multiply-adds an image"}
 PARTS = (("train", "training", BLUE), ("valid", "validation", ORANGE), ("test", "test", GREEN))
 
 
-class Point(NamedTuple):
-    """One model in an overview.
-
-    Attributes:
-        model: Its name.
-        accuracy: On the test images.
-        interval: Where it lies with 95% confidence.
-        published: The published accuracy on test images, where the two may be compared.
-        costs: What the model costs, by the name that is written on the axis.
-    """
-
-    model: str
-    accuracy: float
-    interval: Interval
-    published: float | None
-    costs: dict[str, float]
-
-
 class Drawn(NamedTuple):
-    """A figure, what is on it for those who don't see it, and its caption."""
+    """A figure, its description for those who do not see it, and its caption."""
 
     figure: Figure
     alt: str
@@ -47,46 +31,39 @@ class Drawn(NamedTuple):
 
 
 def draw(
-    points: dict[str, list[Point]],
-    datasets: dict[str, dict[str, Any]],
-    training: dict[str, Part],
-    sizes: dict[str, pd.DataFrame],
-    per_class: int,
-    seed: int,
+    ranked: dict[str, list[Row]], datasets: dict[str, Dataset], per_class: int, seed: int
 ) -> dict[str, Drawn]:
     """Draws all models side by side, and what the datasets look like.
 
     Args:
-        points: The models of each dataset, by its name; all with the same kinds of cost.
-        datasets: What `split` says of each dataset.
-        training: The training images of each dataset.
-        sizes: How many `images` of each dataset had which `width` and `height`.
+        ranked: The accuracy rows of each dataset, the best model first.
+        datasets: The facts of each dataset.
         per_class: How many examples of each class to show.
-        seed: Of the choice of examples.
+        seed: Seeds the choice of examples.
 
     Returns:
         The figures by the names of their files.
     """
-    kinds = " and ".join(next(iter(points.values()))[0].costs)
     drawn = {
         "accuracy": Drawn(
-            draw_accuracy(points),
+            draw_accuracy(ranked),
             "Test accuracy of every model as a dot on a line that spans its 95% interval, a panel "
             "for each dataset; the table of accuracy has the same in numbers.",
             "Each line spans the accuracies that the number of test images leaves likely. The test "
             "in the summary, image by image, tells two models apart more sharply.",
         ),
         "costs": Drawn(
-            draw_costs(points),
-            f"Test accuracy of every model against {kinds} on a logarithmic axis, a row for each "
-            "dataset; the table of accuracy has the same in numbers.",
+            draw_costs(ranked),
+            f"Test accuracy of every model against {' and '.join(COSTS.values())} on a "
+            "logarithmic axis, a row for each dataset; the table of accuracy has the same in "
+            "numbers.",
             "Further to the left costs less, further up is right more often.",
         ),
     }
     for name, dataset in datasets.items():
-        classes, part = dataset["classes"], training[name]
+        classes, part = dataset.summary["classes"], dataset.training
         drawn[f"classes_{name}"] = Drawn(
-            draw_class_counts(name, dataset["images"]),
+            draw_class_counts(name, dataset.summary["images"]),
             f"Bars of the numbers of images of each of the {len(classes)} classes of {name}, in "
             "three colours for training, validation and test.",
             "How many images of each class there are to learn from and to test with.",
@@ -99,38 +76,38 @@ def draw(
             f"{len(chosen)} training images of {name}, by class: {', '.join(shown)}.",
             "Training images, chosen by the seed of the report.",
         )
-        if len(sizes[name]) > 1:
+        if len(dataset.sizes) > 1:
             drawn[f"sizes_{name}"] = Drawn(
-                draw_sizes(name, sizes[name]),
+                draw_sizes(name, dataset.sizes),
                 f"Width against height of the images of {name} before they were resized, a dot "
-                f"for each of {len(sizes[name])} different sizes.",
+                f"for each of {len(dataset.sizes)} different sizes.",
                 "How large the images were before they were resized; larger dots are more images.",
             )
     return drawn
 
 
-def draw_accuracy(datasets: dict[str, list[Point]]) -> Figure:
-    """Draws the accuracy of every model with its interval, a panel a dataset.
-
-    Args:
-        datasets: The models of each dataset, by its name.
-    """
-    counts = [len(points) for points in datasets.values()]
+def draw_accuracy(ranked: dict[str, list[Row]]) -> Figure:
+    """Draws the accuracy of every model with its interval, a panel a dataset."""
+    counts = [len(rows) for rows in ranked.values()]
     height = 1.1 + sum(0.6 + 0.26 * count for count in counts)
     figure = new_figure("Test accuracy and its 95% interval", height)
     panels = figure.subplots(
         len(counts), 1, squeeze=False, height_ratios=[count + 0.6 for count in counts]
     )
     published = None
-    for axes, (name, points) in zip(panels.flat, datasets.items(), strict=True):
-        rows = np.arange(len(points))
-        _draw_intervals(axes, points, rows, "x")
-        known = [(point.published, row) for row, point in enumerate(points) if point.published]
+    for axes, (name, rows) in zip(panels.flat, ranked.items(), strict=True):
+        places = np.arange(len(rows))
+        _draw_intervals(axes, rows, places, "x")
+        known = [
+            (row["published_test_accuracy"], place)
+            for place, row in enumerate(rows)
+            if row["test_difference"] is not None
+        ]
         if known:
             look = {"mfc": "white", "mec": ORANGE, "mew": 1.5, "ls": ""}
             published = axes.plot(*zip(*known, strict=True), "D", **look)[0]
-        axes.set_yticks(rows, [point.model for point in points])
-        axes.set_ylim(len(points) - 0.4, -0.6)
+        axes.set_yticks(places, [row["model"] for row in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.xaxis.set_major_formatter(_percent(axes.get_xlim()))
         axes.xaxis.get_major_locator().set_params(nbins=7)
         axes.set_title(name)
@@ -140,35 +117,29 @@ def draw_accuracy(datasets: dict[str, list[Point]]) -> Figure:
     return figure
 
 
-def draw_costs(datasets: dict[str, list[Point]]) -> Figure:
-    """Draws accuracy against what a model costs: a row a dataset, a column a kind of cost.
-
-    Args:
-        datasets: The models of each dataset, by its name; each with the same kinds of cost.
-    """
-    kinds = list(next(iter(datasets.values()))[0].costs)
-    height = 0.7 + sum(max(2.1, 0.9 + 0.2 * len(points)) for points in datasets.values())
+def draw_costs(ranked: dict[str, list[Row]]) -> Figure:
+    """Draws accuracy against what a model costs: a row a dataset, a column a kind of cost."""
+    height = 0.7 + sum(max(2.1, 0.9 + 0.2 * len(rows)) for rows in ranked.values())
     figure = new_figure("Test accuracy against what a model costs", height)
-    ratios = [*[2.2] * len(kinds), 1.5]
-    panels = figure.subplots(len(datasets), len(ratios), squeeze=False, width_ratios=ratios)
-    for row, (name, points) in zip(panels, datasets.items(), strict=True):
-        for axes, kind in zip(row, kinds, strict=False):
-            for point, look in zip(points, _looks(len(points)), strict=True):
-                _draw_intervals(axes, [point], [point.costs[kind]], "y", **look)
-            _scale(axes, [point.costs[kind] for point in points])
-            axes.set_xlabel(kind)
+    ratios = [*[2.2] * len(COSTS), 1.5]
+    panels = figure.subplots(len(ranked), len(ratios), squeeze=False, width_ratios=ratios)
+    for panel, (name, rows) in zip(panels, ranked.items(), strict=True):
+        for axes, (cost, label) in zip(panel, COSTS.items(), strict=False):
+            for row, look in zip(rows, _looks(len(rows)), strict=True):
+                _draw_intervals(axes, [row], [row[cost]], "y", **look)
+            _scale(axes, [row[cost] for row in rows])
+            axes.set_xlabel(label)
             axes.yaxis.set_major_formatter(_percent(axes.get_ylim()))
-        row[0].set(title=name, ylabel="test accuracy")
-        figures.no_frame(row[-1])
-        names = [point.model for point in points]
-        handles = row[0].lines
-        row[-1].legend(handles, names, loc="center left", borderaxespad=0)
+        panel[0].set(title=name, ylabel="test accuracy")
+        style.no_frame(panel[-1])
+        names = [row["model"] for row in rows]
+        panel[-1].legend(panel[0].lines, names, loc="center left", borderaxespad=0)
     return figure
 
 
 def _scale(axes: Axes, costs: list[float]) -> None:
     middle, room = np.sqrt(min(costs) * max(costs)), 1.7
-    # Wide enough for two of the marks at 1, 2 and 5, and not too wide for all of them.
+    # Wide enough for two ticks; ticks at 2 and 5 where they do not crowd.
     half = max(np.sqrt(max(costs) / min(costs)) * room, np.sqrt(6))
     axes.set(xscale="log", xlim=(middle / half, middle * half))
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if half < 6 else (1,)))
@@ -189,10 +160,11 @@ def _percent(limits: tuple[float, float]) -> str:
 
 
 def _draw_intervals(
-    axes: Axes, points: list[Point], at: Any, along: str, color: str = BLUE, marker: str = "o"
+    axes: Axes, rows: list[Row], at: Any, along: str, color: str = BLUE, marker: str = "o"
 ) -> None:
-    accuracies = np.array([point.accuracy for point in points])
-    low, high = np.array([point.interval for point in points]).T
+    accuracies, low, high = (
+        np.array([row[f"test_accuracy{end}"] for row in rows]) for end in ("", "_low", "_high")
+    )
     lines = axes.hlines if along == "x" else axes.vlines
     lines(at, low, high, color=color, lw=1.6, alpha=0.55)
     places = (accuracies, at) if along == "x" else (at, accuracies)
@@ -200,10 +172,10 @@ def _draw_intervals(
 
 
 def draw_class_counts(dataset: str, images: dict[str, dict[str, int]]) -> Figure:
-    """Draws how many images of each class each part of a dataset has.
+    """Draws the images of each class, by part.
 
     Args:
-        dataset: Its name.
+        dataset: The name of the dataset.
         images: Counts by part (train, valid, test), then by class.
     """
     classes = list(images["train"])
@@ -225,10 +197,10 @@ def draw_class_counts(dataset: str, images: dict[str, dict[str, int]]) -> Figure
 
 
 def draw_sizes(dataset: str, sizes: pd.DataFrame) -> Figure:
-    """Draws how large the images were before they were resized.
+    """Draws width against height of the images before they were resized.
 
     Args:
-        dataset: Its name.
+        dataset: The name of the dataset.
         sizes: Numbers of `images` by `width` and `height`, in pixels.
     """
     figure = new_figure(f"{dataset}: size of the images before they were resized", 4.2)
@@ -249,21 +221,21 @@ def draw_examples(
     """Draws some images of each class.
 
     Args:
-        dataset: Its name.
+        dataset: The name of the dataset.
         images: uint8 [n, height, width, 1 or 3], sorted by class.
         labels: Indexes of classes, int [n].
-        classes: Their names.
-        per_class: How many of each there are at most.
+        classes: The names of the classes.
+        per_class: The most images that a class has.
     """
     columns = per_class * (1 if len(classes) <= 4 or per_class > 6 else 2)
     rows = -(-len(images) // columns)
     figure = new_figure(
         f"{dataset}: examples from the training images",
-        figures.height_of(rows, columns, 1) + 0.3,
+        style.height_of(rows, columns, 1) + 0.3,
     )
     titles = [classes[label][: 60 // columns] for label in labels]
     axes = figure.subplots()
-    figures.draw_titled(axes, images, titles, columns, [GREY] * len(titles))
+    style.draw_titled(axes, images, titles, columns, [GREY] * len(titles))
     return figure
 
 
@@ -272,9 +244,9 @@ def choose_examples(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray
 
     Args:
         labels: Indexes of classes, uint8 [n].
-        per_class: How many of each.
-        seed: Of the choice.
+        per_class: Images of each class.
+        seed: Seeds the choice.
     """
     order = np.random.default_rng(seed).permutation(len(labels))
-    classes = np.unique(labels)[:MOST_SHEETS]
+    classes = np.unique(labels)[:MOST_EXAMPLES]
     return np.concatenate([np.sort(order[labels[order] == c][:per_class]) for c in classes])

@@ -1,6 +1,6 @@
-"""How every figure looks, and saving it: the same figure gives the same bytes.
+"""The common look of all figures, what several of them draw, and saving them as stable bytes.
 
-Figures are made as `Figure` objects, never through pyplot: no window, no state between two of them.
+Figures are `Figure` objects, never made by pyplot, which needs a window system and keeps state.
 """
 
 from collections.abc import Iterator
@@ -22,24 +22,24 @@ from PIL import Image
 
 mpl.use("Agg")
 
-WIDTH = 6.4  # inches; every figure has it, so that the text is as large in each
-LINE_HEIGHT = 1.3  # of the text's size
-LARGEST = 400_000  # bytes of a file
-LARGEST_IMAGE = 64  # pixels of the width of each of many images
+WIDTH = 6.4  # inches; common to all figures, so that text has one size on a page
+LINE_HEIGHT = 1.3  # times the text size
+LARGEST = 400_000  # bytes of a figure's file
+LARGEST_IMAGE = 64  # pixels; wider images in a grid are reduced to it
 
-# Okabe and Ito's colours, which the colour-blind tell apart: https://jfly.uni-koeln.de/color/
+# The palette of Okabe and Ito, safe for the colour-blind: https://jfly.uni-koeln.de/color/
 BLUE, ORANGE, GREEN, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
 INK, GREY, FAINT = "#222222", "#767676", "#D9D9D9"
-# Of text on white: dark all the way, from unsure to sure.
+# Colours text on white by confidence, so it is dark all the way.
 CONFIDENCE = LinearSegmentedColormap.from_list("confidence", ["#B84A00", "#6E6E6E", "#00589C"])
 
 
 @contextmanager
-def style(text_size: float, dpi: int) -> Iterator[None]:
-    """Sets how figures look that are made and saved in this context.
+def apply(text_size: float, dpi: int) -> Iterator[None]:
+    """Applies the common look to figures that are made and saved in this context.
 
     Args:
-        text_size: Of all text, in points; 9 points are 12 pixels in a figure shown 600 wide.
+        text_size: Points; 9 points are 12 pixels in a figure shown 600 pixels wide.
         dpi: Pixels an inch.
     """
     sizes = ("axes.labelsize", "axes.titlesize", "figure.titlesize", "legend.fontsize")
@@ -59,7 +59,7 @@ def style(text_size: float, dpi: int) -> Iterator[None]:
         "figure.dpi": dpi,
         "figure.facecolor": "white",
         "figure.titleweight": "bold",
-        "font.family": "DejaVu Sans",  # comes with Matplotlib: the same on every machine
+        "font.family": "DejaVu Sans",  # comes with Matplotlib, so it is on every machine
         "grid.color": FAINT,
         "grid.linewidth": 0.6,
         "image.cmap": "cividis",
@@ -72,7 +72,7 @@ def style(text_size: float, dpi: int) -> Iterator[None]:
         "ytick.color": INK,
     }
     with mpl.rc_context():
-        mpl.rcdefaults()  # whatever the user's matplotlibrc says
+        mpl.rcdefaults()  # ignores the user's matplotlibrc
         mpl.rcParams.update(settings)
         yield
 
@@ -85,7 +85,7 @@ def new_figure(title: str, height: float) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes `figure` as PNG, with a palette of fewer colours if it would be too large with all."""
+    """Writes `figure` as PNG, with a palette of fewer colours where it exceeds `LARGEST`."""
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
@@ -93,36 +93,30 @@ def save(figure: Figure, path: Path) -> None:
     for colours in (256, 64, 16):
         if path.stat().st_size <= LARGEST:
             break
-        # The method that also keeps colours which few pixels have: those of text and of scales.
+        # MAXCOVERAGE keeps colours of few pixels too: those of text and scales.
         image.quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path)
 
 
 def cut(text: str, most: int) -> str:
-    """Returns `text`, or what fits of it with three dots, in `most` letters."""
+    """Returns `text`, cut with an ellipsis to `most` letters."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def no_frame(axes: Axes) -> None:
-    """Leaves of `axes` what is drawn in it."""
+    """Removes grid, ticks and spines."""
     axes.grid(visible=False)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
 
 
 def height_of(rows: int, columns: int, lines: int) -> float:
-    """Returns the height, in inches, of rows of square images with lines of text above each row.
-
-    Args:
-        rows: Rows of images.
-        columns: Images a row.
-        lines: Lines of text above each row.
-    """
+    """Returns the height, in inches, of `rows` of square images below `lines` of text each."""
     line: float = LINE_HEIGHT * mpl.rcParams["font.size"] / 72
     return rows * (WIDTH / columns + lines * line)
 
 
 def add_scale(figure: Figure, cells: list[Axes], drawn: ScalarMappable, label: str) -> None:
-    """Adds the scale of colours in which `drawn` is, below `cells`."""
+    """Adds the colour bar of `drawn` below `cells`."""
     share = 0.1 / figure.get_figheight()
     look: dict[str, Any] = {
         "location": "bottom",
@@ -134,7 +128,7 @@ def add_scale(figure: Figure, cells: list[Axes], drawn: ScalarMappable, label: s
 
 
 def montage(images: np.ndarray, columns: int, gap: int = 1, room: int = 0) -> np.ndarray:
-    """Lays `images` out in rows.
+    """Lays images out in rows.
 
     Args:
         images: Colours, [n, height, width, 3], or values, float [n, height, width].
@@ -143,7 +137,7 @@ def montage(images: np.ndarray, columns: int, gap: int = 1, room: int = 0) -> np
         room: Pixels above each image.
 
     Returns:
-        One image; between and around them white, or not a number where there are values.
+        One image. What lies between is white, or NaN where images are values.
     """
     count, height, width, *channels = images.shape
     rows = -(-count // columns)
@@ -162,21 +156,21 @@ def montage(images: np.ndarray, columns: int, gap: int = 1, room: int = 0) -> np
 
 
 def in_colour(images: np.ndarray) -> np.ndarray:
-    """Returns `images`, [n, height, width, 1 or 3], with three channels."""
+    """Returns images of 1 or 3 channels, [n, height, width, channels], with 3 channels."""
     return np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
 
 
 def draw_titled(
     axes: Axes, images: np.ndarray, titles: list[str], columns: int, colours: list[Any]
 ) -> None:
-    """Draws `images`, uint8 [n, height, width, 1 or 3], in rows with a title above each.
+    """Draws images in rows, with a title above each.
 
     Args:
-        axes: To draw in, as wide as the figure.
-        images: What to draw.
-        titles: As many lines for each image.
+        axes: As wide as the figure.
+        images: uint8 [n, height, width, 1 or 3].
+        titles: One for each image; the longest sets the lines of all.
         columns: Images a row.
-        colours: Of the titles.
+        colours: One for each title.
     """
     images = in_colour(images)
     _, height, width, _ = images.shape
@@ -199,19 +193,20 @@ def draw_titled(
         axes.text(*place, title, ha="center", va="bottom", color=colour, linespacing=1.1)
 
 
-def draw_weights(axes: Axes, weights: np.ndarray, columns: int) -> AxesImage | None:
-    """Draws weights as images, in colour if they have three channels: there zero is grey.
+def draw_as_images(axes: Axes, weights: np.ndarray, columns: int) -> AxesImage | None:
+    """Draws weights as images in rows.
 
     Args:
-        axes: To draw in.
-        weights: float32 [n, height, width, channels].
+        axes: Where to draw.
+        weights: float32 [n, height, width, channels]. Three channels are drawn in colour, with
+            zero as grey; otherwise their mean from red to blue, with zero as white.
         columns: Images a row.
 
     Returns:
-        For `add_scale`, what has colours on a scale around zero, which is white.
+        What `add_scale` takes, or `None` for weights in colour.
     """
     no_frame(axes)
-    enlarged = max(1, 24 // weights.shape[1])  # so that the gaps are thin
+    enlarged = max(1, 24 // weights.shape[1])  # pixels a weight, so that the gaps are thin
     gap = 1 if enlarged == 1 else 3
     weights = weights.repeat(enlarged, axis=1).repeat(enlarged, axis=2)
     largest = float(np.quantile(np.abs(weights), 0.995)) or 1

@@ -1,16 +1,17 @@
-"""What the accuracies of two models on the same test images say, and what may be chance."""
+"""What the accuracies of models on the same test images say, and what may be chance."""
 
+from math import sqrt
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest
 
 CONFIDENCE = 0.95
 SIGNIFICANT = 1 - CONFIDENCE
 
 
 class Interval(NamedTuple):
-    """Between which values an accuracy lies with 95% confidence."""
+    """The values between which an accuracy lies with 95% confidence."""
 
     low: float
     high: float
@@ -41,8 +42,11 @@ def wilson_interval(right: int, count: int) -> Interval:
     Unlike the one from the normal distribution, it stays between 0 and 1 and holds for few images
     and for accuracies near 1: https://doi.org/10.1080/01621459.1927.10502953
     """
-    found = binomtest(right, count).proportion_ci(CONFIDENCE, method="wilson")
-    return Interval(float(found.low), float(found.high))
+    z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
+    share, width = right / count, z * z / count
+    middle = (share + width / 2) / (1 + width)
+    half = sqrt(share * (1 - share) * width + width * width / 4) / (1 + width)
+    return Interval(max(middle - half, 0.0), min(middle + half, 1.0))
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> Comparison:
@@ -52,6 +56,9 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> Comparison:
         first: Which images the first model gets right, bool [n].
         second: Which of the same images the second model gets right, bool [n].
     """
+    # Imported here: SciPy takes a second, and the stage `plot` needs the interval alone.
+    from scipy.stats import binomtest
+
     only_first = int(np.count_nonzero(first & ~second))
     only_second = int(np.count_nonzero(second & ~first))
     differ = only_first + only_second

@@ -1,0 +1,133 @@
+"""Reading what the stages wrote: a model's results, and the facts of a dataset."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.lib.command import UserError
+from stages.lib.files import read_json
+from stages.lib.splits import Part, read_part, read_summary
+
+LEFT_OUT_FILES = 5  # files that the page names for each reason
+# What `evaluate` writes for every model; the rest depends on the network.
+ALWAYS = (
+    *("summary.json", "test_labels.npy", "test_probabilities.npy"),
+    *("confusion_matrix.csv", "per_class.csv", "layers.csv"),
+)
+
+
+@dataclass(frozen=True)
+class Results:
+    """A model's results, as `train` and `evaluate` wrote them.
+
+    Attributes:
+        model: The model's name.
+        metrics: Accuracies, losses and sizes: `reports/metrics/M.json`.
+        history: Loss and accuracy of training, a row an epoch or every so many steps.
+        summary: The classes and other single values: `data/predictions/M/summary.json`.
+        files: The arrays and tables of `data/predictions/M/` by their names without the ending.
+    """
+
+    model: str
+    metrics: dict[str, Any]
+    history: pd.DataFrame
+    summary: dict[str, Any]
+    files: dict[str, Any]
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the classes."""
+        names: list[str] = self.summary["classes"]
+        return names
+
+    @cached_property
+    def right(self) -> np.ndarray:
+        """Which of the test images the model gets right, bool [n]."""
+        labels: np.ndarray = self.files["test_labels"]
+        return labels == self.files["test_probabilities"].argmax(1)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The facts of a dataset, as `prepare` and `split` wrote them.
+
+    Attributes:
+        summary: Origin, classes, image shape and counts.
+        training: The training images and their labels.
+        sizes: How many `images` had which `width` and `height` before resizing, in pixels.
+        left_out: For each reason, how many files were left out, and the first ones.
+    """
+
+    summary: dict[str, Any]
+    training: Part
+    sizes: pd.DataFrame
+    left_out: list[dict[str, Any]]
+
+
+def read_results(model: str) -> Results:
+    """Reads the results of the model named `model`.
+
+    Raises:
+        UserError: A file is missing.
+    """
+    metrics = existing(Path(f"reports/metrics/{model}.json"))
+    history = existing(Path(f"data/history/{model}.csv"))
+    predictions = Path(f"data/predictions/{model}")
+    for name in ALWAYS:
+        existing(predictions / name)
+    tables = {path.stem: pd.read_csv(path) for path in predictions.glob("*.csv")}
+    # The first layer's empty list of inputs is a text too.
+    tables["layers"] = pd.read_csv(predictions / "layers.csv", keep_default_na=False)
+    arrays = {path.stem: np.load(path) for path in predictions.glob("*.np[yz]")}
+    return Results(
+        model,
+        read_json(metrics),
+        pd.read_csv(history),
+        read_json(predictions / "summary.json"),
+        tables | arrays,
+    )
+
+
+def read_dataset(name: str) -> Dataset:
+    """Reads the facts of the dataset named `name`.
+
+    Raises:
+        UserError: A file is missing.
+    """
+    arrays = Path(f"data/arrays/{name}")
+    return Dataset(
+        read_dataset_summary(name),
+        read_part(Path(f"data/splits/{name}"), "train"),
+        pd.read_csv(existing(arrays / "sizes.csv")),
+        _read_left_out(existing(arrays / "left_out.csv")),
+    )
+
+
+def read_dataset_summary(name: str) -> dict[str, Any]:
+    """Reads what `split` says of the dataset named `name`."""
+    return read_summary(existing(Path(f"data/splits/{name}/summary.json")).parent)
+
+
+def read_published_curves(model: str) -> pd.DataFrame:
+    """Reads the published curves of a model: `unit` (epoch or step), `at`, `metric`, `value`."""
+    curves = pd.read_csv(Path(__file__).with_name("published.csv"))
+    return curves[curves["model"] == model]
+
+
+def existing(path: Path) -> Path:
+    """Returns `path`; raises a `UserError` if there is no such file."""
+    if not path.exists():
+        raise UserError(f"{path} is missing: `dvc repro` makes it, `dvc pull` brings it")
+    return path
+
+
+def _read_left_out(path: Path) -> list[dict[str, Any]]:
+    table = pd.read_csv(path, dtype=str)
+    return [
+        {"reason": reason, "count": len(files), "files": list(files[:LEFT_OUT_FILES])}
+        for reason, files in table.groupby("reason")["file"]
+    ]

@@ -1,0 +1,140 @@
+"""What the results say, in words."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from stages.results.reading import Results
+from stages.results.statistics import mcnemar
+from stages.results.tables import ORIGINS, Row, confusion_matrix
+
+PARTS = {"train": "training", "valid": "validation", "test": "test"}
+ORIGINS_EXPLAINED = {
+    "drawn": (
+        "Drawn by the project itself, so that the pipeline runs without a network. What is reached "
+        "on these pictures says nothing about photographs."
+    ),
+    "sample": (
+        "A small sample of the real data, so that the pipeline runs without a network. With all of "
+        "the data, accuracies are higher."
+    ),
+    "real": "The real data.",
+}
+
+
+def caveat(rows: Iterable[Row]) -> str:
+    """Says what a reader must know before comparing the accuracy table with published figures."""
+    kinds = {row["data"] for row in rows}
+    sentences = []
+    if kinds - {ORIGINS["real"]}:
+        sentences.append(
+            "Drawn pictures and samples of the real data are there to show the pipeline: "
+            "accuracies on them must not be compared with the published ones, which were reached "
+            "on the whole of the real data."
+        )
+    if ORIGINS["real"] in kinds:
+        sentences.append(
+            "In brackets: the difference to the published figure, in percentage points. Mind the "
+            "numbers of training images."
+        )
+    return " ".join(sentences)
+
+
+def compare_with_published(ranked: list[Row]) -> str:
+    """Says how far the best model of a dataset is from the published figure.
+
+    That is its own figure or, where it has none, the highest one of the dataset's other models; on
+    test images or, where none was published, on validation images.
+
+    Args:
+        ranked: The dataset's accuracy rows, the best model first.
+    """
+    best = ranked[0]
+    for part in ("test", "valid"):
+        key = f"published_{part}_accuracy"
+        known = [row for row in ranked if row[key] is not None]
+        if not known:
+            continue
+        source = best if best in known else max(known, key=lambda row: row[key])
+        figure, reached = source[key], best[f"{part}_accuracy"]
+        whose = "it" if source is best else source["model"]
+        text = f"Published for {whose}: {figure:.2%} of the {PARTS[part]} images."
+        if best["data"] != ORIGINS["real"]:
+            what = best["data"] if best["data"] == ORIGINS["drawn"] else f"a {best['data']}"
+            return f"{text} Not to be compared: this data is {what}."
+        points = (reached - figure) * 100
+        text = f"{text} Here {points:+.2f} percentage points"
+        if part == "valid":
+            return f"{text} ({reached:.2%})."
+        chance = best["test_accuracy_low"] <= figure <= best["test_accuracy_high"]
+        return f"{text}{', which may be chance' if chance else ''}."
+    return "Nothing is published to compare it with."
+
+
+def compare_best_two(ranked: list[Row], right: dict[str, np.ndarray]) -> str:
+    """Says whether the best model of a dataset is better than the second by more than chance.
+
+    Args:
+        ranked: The dataset's accuracy rows, the best model first.
+        right: Which of the same test images each model gets right, bool [n].
+    """
+    if len(ranked) == 1:
+        return "No other model to compare it with."
+    first, second = (row["model"] for row in ranked[:2])
+    found = mcnemar(right[first], right[second])
+    if found.significant:
+        verdict = "is better than chance explains"
+    elif found.only_first == found.only_second:
+        verdict = "is no better"
+    else:
+        verdict = "may be ahead by chance alone"
+    p = "p < 0.001" if found.p < 0.001 else f"p = {found.p:.3f}"
+    return (
+        f"Against the second, {second}, it {verdict}: of the test images, it alone gets "
+        f"{found.only_first:,} right, the second alone {found.only_second:,} "
+        f"(McNemar's exact test, {p})."
+    )
+
+
+def most_confused(counts: np.ndarray, classes: list[str]) -> str:
+    """Says which class is most often taken for which other.
+
+    Args:
+        counts: The confusion matrix, true classes in rows, int [classes, classes].
+        classes: The names of the classes.
+    """
+    mistakes = counts - np.diag(np.diag(counts))
+    if not mistakes.any():
+        return "no image is taken for another class"
+    true, predicted = np.unravel_index(mistakes.argmax(), mistakes.shape)
+    return (
+        f"the most frequent mistake is {classes[true]} taken for {classes[predicted]}, "
+        f"{mistakes[true, predicted]:,} of {counts[true].sum():,} images"
+    )
+
+
+def describe(row: Row, results: Results) -> dict[str, str]:
+    """Returns the facts that the texts of a model's figures name."""
+    history, per_class = results.history, results.files["per_class"]
+    weakest = int(per_class["f1"].argmin())
+    return {
+        "model": results.model,
+        "accuracy": f"{row['test_accuracy']:.2%}",
+        "trained_for": row["trained_for"],
+        "parameters": f"{row['parameters']:,}",
+        "valid_first": f"{history['val_accuracy'].iloc[0]:.2%}",
+        "valid_last": f"{history['val_accuracy'].iloc[-1]:.2%}",
+        "train_last": f"{history['accuracy'].iloc[-1]:.2%}",
+        "confused": most_confused(confusion_matrix(results), results.classes),
+        "weakest": f"that of {results.classes[weakest]}, {per_class['f1'].iloc[weakest]:.3f}",
+        "roc_auc": f"{per_class['roc_auc'].mean():.3f}",
+        "calibration_error": f"{results.summary['expected_calibration_error']:.3f}",
+        "shown": results.summary["shown"],
+    }
+
+
+def original_sizes(sizes: pd.DataFrame) -> str:
+    """Writes the heights and widths of images before resizing, in pixels: `120-500 x 90-400`."""
+    ranges = [(sizes[side].min(), sizes[side].max()) for side in ("height", "width")]
+    return " x ".join(f"{low}" if low == high else f"{low}-{high}" for low, high in ranges)
