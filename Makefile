@@ -1,5 +1,6 @@
 # make reproduce: the whole pipeline on the bundled sample.  make test: style, types and all tests.
 # make verify: runs the last commit afresh elsewhere and compares every output.
+# make check-gpu: trains on the GPU twice, a minute, and compares the bytes.
 # Each sets up what it needs first; PYTHON names the interpreter to use (3.11 to 3.13).
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ export PATH := $(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test verify requirements
+.PHONY: help reproduce test verify check-gpu requirements
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -24,11 +25,15 @@ reproduce: $(VENV)/installed
 verify: $(VENV)/installed
 	python -m stages.verify
 
+check-gpu: $(VENV)/installed-gpu
+	python -m stages.check_gpu
+
 test: $(VENV)/installed-dev
 	ruff check .
 	ruff format --check .
 	codespell
 	mypy
+	lint-imports
 	pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # requirements*.txt are compiled from requirements*.in, for all three versions of Python at once.
@@ -46,4 +51,8 @@ $(VENV)/installed: requirements.txt
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 	$(call install,requirements-dev.txt)
+	touch $@
+
+$(VENV)/installed-gpu: $(VENV)/installed requirements-gpu.txt
+	$(call install,requirements-gpu.txt)
 	touch $@
