@@ -108,6 +108,13 @@ def write_photographs(folder: Path) -> None:
                 archive.writestr(entry, cv2.imencode(".jpg", image)[1].tobytes())
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks as slow what needs the tiny project: making it takes a minute."""
+    for item in items:
+        if "reproduced" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def tensorflow() -> None:
     """Sets TensorFlow up for every test that uses it in its own process: once is all it allows."""
