@@ -6,11 +6,12 @@ Reads `data/arrays/D/`. Writes to `data/splits/D/`:
     unlabelled_images.npy, unlabelled_names.npy     as they were
     summary.json                                    origin, classes, numbers of images per class
 
-Every part has each class in the proportions of the whole, to within an image. No image is in two
-parts. The test set that a dataset brings itself (MNIST) stays what it is, in its own order.
+The split is stratified: every part has the classes in the proportions of the whole, to within an
+image. No image is in two parts. A test set that the dataset brings itself (MNIST) stays as it is,
+in its own order.
 
-The images of a part are in random order, so that any stretch of it - a batch, the first hundred
-for a picture, what fits a shuffle buffer - is a fair sample; photographs come sorted by class.
+The other parts are in random order, since photographs come sorted by class. Any stretch of a part
+(a batch, the first hundred for a picture, what fits a shuffle buffer) is then a fair sample.
 """
 
 import shutil
@@ -35,11 +36,10 @@ FILES = (
     *UNLABELLED,
     "summary.json",
 )
-# So many images are in memory at a time while they are copied.
-CHUNK = 1024
+CHUNK = 1024  # images in memory at a time while they are copied
 
 
-def _size(value: Any) -> Any:
+def _check_size(value: Any) -> Any:
     count = type(value) is int and value >= 1
     share = type(value) is float and 0 < value < 1
     if not count and not share:
@@ -47,16 +47,21 @@ def _size(value: Any) -> Any:
     return value
 
 
-Size = Annotated[int | float, BeforeValidator(_size)]
+Size = Annotated[int | float, BeforeValidator(_check_size)]
 
 
 class Options(Section):
-    """How many images go where: counts, or shares of all labelled images."""
+    """The sizes of the parts, as counts or as shares of all labelled images.
+
+    Attributes:
+        valid: The size of the validation part.
+        test: The size of the test part; None where the dataset brings a test set itself.
+        seed: Seeds the choice of images and their order.
+    """
 
     valid: Size
     test: Size | None = None
-    # What scikit-learn takes.
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]  # scikit-learn's limit
 
 
 def choose(
@@ -67,20 +72,21 @@ def choose(
     seed: int,
     key: str,
 ) -> dict[str, NDArray[np.intp]]:
-    """Chooses which images go to which part: at random, each class in proportion.
+    """Chooses the images of each part at random, each class in proportion.
 
     Shares are of all labelled images, rounded to whole images: 0.1666667 of 60,000 is 10,000.
 
     Args:
-        labels: uint8 [n], indexes of classes.
-        classes: Their names.
-        valid: Number or share of validation images.
-        test: Number or share of test images; None for no such part.
-        seed: The only source of randomness.
-        key: Where the sizes stand in `params.yaml`, for messages.
+        labels: uint8 [n], indexes into `classes`.
+        classes: The names of the classes.
+        valid: The number or the share of validation images.
+        test: The number or the share of test images; None for no test part.
+        seed: Seeds the choice and the order.
+        key: The key of the sizes in `params.yaml`, for messages.
 
     Returns:
-        Indexes, int64 [images], in random order, of `train`, `valid` and, if asked for, `test`.
+        The indexes of the images of `train`, `valid` and, if asked for, `test`: int64 [n], in
+        random order.
 
     Raises:
         UserError: A part would be empty or would miss a class.
@@ -113,7 +119,7 @@ def choose(
 def check_sizes(
     counts: dict[str, int], labels: NDArray[np.uint8], classes: list[str], key: str
 ) -> None:
-    """Raises a `UserError` if not every part can have an image of every class."""
+    """Raises a `UserError` unless every part can have an image of every class."""
     for part, count in counts.items():
         if count < len(classes):
             raise UserError(
@@ -136,16 +142,16 @@ def check_sizes(
 
 
 def split(arrays: Path, options: Options, files: Mapping[str, Path], key: str) -> None:
-    """Splits a dataset.
+    """Writes a dataset's parts and their summary.
 
     Args:
         arrays: The folder that `prepare` wrote.
-        options: Sizes and seed.
+        options: The sizes and the seed.
         files: Where to write each of `FILES`.
-        key: Where the options stand in `params.yaml`, for messages.
+        key: The key of the options in `params.yaml`, for messages.
 
     Raises:
-        UserError: The dataset does not allow for such a split.
+        UserError: The dataset cannot be split in this way.
     """
     if not (arrays / "summary.json").is_file():
         raise UserError(
@@ -193,7 +199,7 @@ def split(arrays: Path, options: Options, files: Mapping[str, Path], key: str) -
 
 
 def read_pair(images_path: Path, labels_path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Reads images, mapped from the disk, and their labels."""
+    """Returns images, mapped from the disk, and their labels."""
     images, labels = np.load(images_path, mmap_mode="r"), np.load(labels_path)
     if len(images) != len(labels):
         raise UserError(
@@ -204,7 +210,7 @@ def read_pair(images_path: Path, labels_path: Path) -> tuple[NDArray[np.uint8], 
 
 
 def write_selection(path: Path, array: NDArray[np.uint8], indices: NDArray[np.intp]) -> None:
-    """Writes `array[indices]` as a `.npy` file, a part of it in memory at a time."""
+    """Writes `array[indices]` as an `.npy` file, `CHUNK` rows in memory at a time."""
     with path.open("wb") as file:
         description = np.lib.format.header_data_from_array_1_0(array[:0])
         description["shape"] = (len(indices), *array.shape[1:])

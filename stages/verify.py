@@ -1,9 +1,11 @@
 """Runs the pipeline afresh and compares every output: `make verify`.
 
-Clones the last commit into a temporary folder beside this one, where `../` in a dataset's source
-leads to the same place, runs all of its stages there with another user name, time zone, locale and
-hash seed, and compares the hashes with those in the commit's `dvc.lock`. Where one differs, so may
-versions and devices: it names what differs first between the commit's `data/timing/` and its own.
+Clones the last commit, runs all of its stages in the clone with another user name, time zone,
+locale and hash seed, and compares the hashes of the outputs with those in the commit's `dvc.lock`.
+If an output differs, it names the first difference between the versions and devices of the two
+runs, which `data/timing/` holds.
+
+The clone lies beside this folder, so that `../` in a dataset's source leads to the same place.
 """
 
 import os
@@ -19,7 +21,7 @@ from ruamel.yaml import YAML
 from stages.lib.command import UserError, run
 from stages.lib.files import read_json
 
-# What must not matter.
+# The outputs must not depend on these.
 ELSEWHERE = {
     "USER": "somebody",
     "LOGNAME": "somebody",
@@ -30,7 +32,7 @@ ELSEWHERE = {
 
 
 def hashes(lock: dict[str, Any], stages: list[str]) -> dict[str, str]:
-    """Returns the hash of every output of `stages` in a `dvc.lock`, which has removed ones too."""
+    """Returns the hash of every output of `stages`; `lock` may also hold stages since removed."""
     return {
         output["path"]: output["md5"]
         for stage in stages
@@ -39,7 +41,11 @@ def hashes(lock: dict[str, Any], stages: list[str]) -> dict[str, str]:
 
 
 def compare(expected: dict[str, str], found: dict[str, str]) -> list[tuple[str, str]]:
-    """Returns each output's path with `same`, `different`, `only here` or `only there`, sorted."""
+    """Compares two runs' hashes.
+
+    Returns:
+        Each output's path with `same`, `different`, `only here` or `only there`, sorted by path.
+    """
     verdicts = []
     for path in sorted(expected | found):
         if path not in found:
@@ -53,13 +59,13 @@ def compare(expected: dict[str, str], found: dict[str, str]) -> list[tuple[str, 
 
 
 def environments(repository: Path) -> dict[str, dict[str, str]]:
-    """Returns the versions and the device that each model in `repository` was trained with."""
+    """Returns the versions and the device that each model in `repository` was trained on."""
     timing = sorted((repository / "data/timing").glob("*.json"))
     return {path.stem: read_json(path)["environment"] for path in timing}
 
 
 def first_difference(then: dict[str, dict[str, str]], now: dict[str, dict[str, str]]) -> str:
-    """Returns what differs first between the environments of two runs, model by model."""
+    """Returns the first difference between the environments of two runs."""
     for model, versions in now.items():
         if model not in then:
             return f"unknown, since data/timing/{model}.json was not committed with dvc.lock"
@@ -69,6 +75,17 @@ def first_difference(then: dict[str, dict[str, str]], now: dict[str, dict[str, s
     return "versions and devices are the same: this is a fault, please report it"
 
 
+def run_stages(clone: Path) -> list[str]:
+    """Runs all stages of the repository `clone` and returns their names."""
+    print(f"Running all stages afresh in {clone}", flush=True)
+    environment = os.environ | ELSEWHERE
+    repro = ["dvc", "repro", "--force"]
+    if subprocess.run(repro, cwd=clone, env=environment, check=False).returncode:
+        raise UserError("the run in the clone failed, as it says above")
+    listed = subprocess.check_output(["dvc", "stage", "list", "--name-only"], cwd=clone)
+    return listed.decode().split()
+
+
 def main() -> None:
     """Verifies the last commit of the repository in the current folder."""
     git = subprocess.run(["git", "show", "HEAD:dvc.lock"], capture_output=True, check=False)
@@ -76,19 +93,13 @@ def main() -> None:
         raise UserError("the last commit has no dvc.lock: `dvc repro`, then commit what it wrote")
     beside = Path.cwd().parent
     if not os.access(beside, os.W_OK):
-        raise UserError(f"{beside} is where the clone should stand for a while: make it writable")
+        raise UserError(f"{beside} is not writable, and the clone goes there: make it writable")
     clone = Path(tempfile.mkdtemp(prefix="verify-", dir=beside))
     different: list[str] = []
     try:
         subprocess.run(["git", "clone", "--quiet", ".", str(clone)], check=True)
-        then = environments(clone)
-        print(f"Running all stages afresh in {clone}", flush=True)
-        environment = os.environ | ELSEWHERE
-        repro = ["dvc", "repro", "--force"]
-        if subprocess.run(repro, cwd=clone, env=environment, check=False).returncode:
-            raise UserError("the run in the clone failed, as it says above")
-        listed = subprocess.check_output(["dvc", "stage", "list", "--name-only"], cwd=clone)
-        stages = listed.decode().split()
+        then = environments(clone)  # read before the stages overwrite data/timing
+        stages = run_stages(clone)
         expected, found = (
             hashes(YAML(typ="safe").load(lock), stages) for lock in (git.stdout, clone / "dvc.lock")
         )

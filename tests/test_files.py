@@ -120,8 +120,11 @@ def test_a_fault_of_the_code_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize(
     ("parent", "session", "ends"),
-    # The last: its parent went while it was still importing, and init is of the same session.
-    [(1, 1, "waits"), (1, 77, "exits"), (4321, 1, "exits")],
+    [
+        (1, 1, "waits"),  # dvc is process 1
+        (1, 77, "exits"),  # init is, and dvc was gone from the start
+        (4321, 1, "exits"),  # dvc went later
+    ],
 )
 def test_a_stage_ends_if_its_dvc_is_gone_but_not_if_that_is_process_1_of_a_container(
     monkeypatch: pytest.MonkeyPatch, parent: int, session: int, ends: str
@@ -135,4 +138,4 @@ def test_a_stage_ends_if_its_dvc_is_gone_but_not_if_that_is_process_1_of_a_conta
     monkeypatch.setattr("time.sleep", lambda _: end("waits"))
     monkeypatch.setattr("os._exit", lambda _: end("exits"))
     with pytest.raises(InterruptedError, match=ends):
-        command._end_with_parent()
+        command.end_with_parent()

@@ -1,3 +1,5 @@
+"""`params.yaml` is read as DVC reads it, and a wrong key is named in full."""
+
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +94,7 @@ def test_a_missing_file_says_where_to_run() -> None:
         params.read("training", Recipe, Path("nowhere/params.yaml"))
 
 
+@pytest.mark.slow
 def test_a_wrong_key_ends_a_stage_with_one_line_and_no_traceback(tmp_path: Path) -> None:
     write(tmp_path, "training: {sed: 0}\nmodels: {a: {dataset: b, network: {}, training: {}}}")
     stage = subprocess.run(

@@ -21,17 +21,17 @@ from pydantic import TypeAdapter
 
 from stages.lib import params
 from stages.lib.command import UserError
-from stages.lib.files import read_json
-from stages.prepare import FILES, Options, prepare, prepare_photos
+from stages.lib.files import natural_key, read_json
+from stages.prepare import FILES, prepare
+from stages.sources.arrays import write_rows
+from stages.sources.decoding import READ_AHEAD, decode_and_resize
+from stages.sources.formats import Format
 from stages.sources.idx import write_idx
 from stages.sources.photographs import (
-    READ_AHEAD,
     Photograph,
-    decode,
-    find,
-    natural,
-    read,
-    write_rows,
+    find_photographs,
+    prepare_photos,
+    read_photographs,
 )
 
 REPOSITORY = Path(__file__).parents[1]
@@ -83,7 +83,7 @@ SHAPES = ((30, 10, 3), (20, 40, 3))
 
 
 def options(**values: Any) -> Any:
-    return TypeAdapter(Options).validate_python(values).root
+    return TypeAdapter(Format).validate_python(values).root
 
 
 def prepared(raw: Path, out: Path | None = None, **values: Any) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def numbers(images: np.ndarray) -> list[int]:
 
 
 def decoded(content: bytes, size: int, interpolation: Any) -> np.ndarray:
-    found = decode(content, size, interpolation)
+    found = decode_and_resize(content, size, interpolation)
     assert not isinstance(found, str)
     return found.image
 
@@ -220,7 +220,7 @@ def test_unlabelled_photographs_keep_their_names_in_natural_order(raw: Path) -> 
 
 @given(st.lists(st.from_regex(r"[a-z]{0,2}[0-9]{0,4}", fullmatch=True)))
 def test_names_are_sorted_as_people_count(names: list[str]) -> None:
-    ordered = sorted(names, key=natural)
+    ordered = sorted(names, key=natural_key)
     for first, second in pairwise(ordered):
         letters = [name.rstrip("0123456789") for name in (first, second)]
         digits = [
@@ -231,7 +231,7 @@ def test_names_are_sorted_as_people_count(names: list[str]) -> None:
 
 
 def test_a_name_may_hold_more_digits_than_a_number() -> None:
-    assert natural("9" * 5000) < natural("1" * 5001)
+    assert natural_key("9" * 5000) < natural_key("1" * 5001)
 
 
 # Photographs: what is left out
@@ -390,7 +390,7 @@ def test_number_of_workers_does_not_change_a_byte(raw: Path, tmp_path: Path) -> 
 
 
 def test_few_photographs_are_read_ahead(raw: Path) -> None:
-    photographs, _ = find([write_zip(raw / "train.zip", animals(60))])
+    photographs, _ = find_photographs([write_zip(raw / "train.zip", animals(60))])
     taken = 0
 
     def counted() -> Iterator[Photograph]:
@@ -399,7 +399,7 @@ def test_few_photographs_are_read_ahead(raw: Path) -> None:
             taken += 1
             yield photograph
 
-    images = read(counted(), 8, "area")
+    images = read_photographs(counted(), 8, "area")
     for given_back, _ in enumerate(islice(images, 50)):
         assert taken - given_back <= READ_AHEAD
     assert [photograph for photograph, _ in images] == photographs[50:]
@@ -548,7 +548,7 @@ def test_a_failed_command_says_why_in_one_line_and_leaves_nothing(
 )
 def test_a_wrong_option_is_named_by_its_full_key(section: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError) as error:
-        params.check(KEY, section, Options)
+        params.check(KEY, section, Format)
     assert f"params.yaml: {KEY}.{said}" in str(error.value)
 
 

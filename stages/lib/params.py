@@ -1,7 +1,7 @@
-"""Reading `params.yaml`: each stage asks for its own section and gets it checked and typed.
+"""Reading `params.yaml`: each stage reads its own section, checked and typed.
 
-The file is parsed as DVC parses it (YAML 1.2, so that `1e-6` is a number). A stage declares the
-keys of its section as a `Section`; what stands around the sections is checked here.
+The file is parsed as DVC parses it: as YAML 1.2, in which `1e-6` is a number. A stage declares the
+keys of its section as a `Section`. The keys above the sections are checked here.
 """
 
 import difflib
@@ -31,11 +31,11 @@ class Section(BaseModel):
 
 
 def load(path: Path = Path("params.yaml")) -> dict[str, Any]:
-    """Returns the whole of `params.yaml`, its outline checked but not its sections.
+    """Returns all of `params.yaml`; the keys above the sections are checked, the sections not.
 
     Raises:
-        UserError: The file is missing, is no YAML, has an unknown key around the sections, or a
-            model of a dataset that it does not have.
+        UserError: The file is missing or no YAML, has an unknown key above the sections, or a model
+            of an unknown dataset.
     """
     try:
         params = YAML(typ="safe").load(path)
@@ -62,43 +62,45 @@ def load(path: Path = Path("params.yaml")) -> dict[str, Any]:
     for name, model in (params.get("models") or {}).items():
         dataset = str(model.get("dataset", ""))
         if datasets and dataset and dataset not in datasets:
-            hint = _did_you_mean(dataset, datasets, "") or f" (known: {', '.join(datasets)})"
+            hint = _did_you_mean(dataset, datasets) or f" (known: {', '.join(datasets)})"
             raise UserError(f"params.yaml: models.{name}.dataset: no dataset '{dataset}'{hint}")
     return params
 
 
 def read(key: str, schema: type[T], path: Path = Path("params.yaml")) -> T:
-    """Returns the section `key` (such as `datasets.mnist.split`) of `params.yaml` as a `schema`.
+    """Returns the section `key` of `params.yaml`, checked and typed as a `schema`.
 
     Args:
-        key: Names joined by dots.
+        key: Names joined by dots, such as `datasets.mnist.split`.
         schema: A `Section`, or any type that pydantic can check.
         path: The file to read.
 
     Raises:
-        UserError: With the full path of the first wrong key, what is wrong, and the nearest name.
+        UserError: A key is missing or wrong. The message has its full path, what is wrong with it,
+            and the nearest known name.
     """
     value: Any = load(path)
-    at = ""
+    parent = ""
     for name in key.split("."):
         if not isinstance(value, dict) or name not in value:
-            raise UserError(f"params.yaml: {key} is missing{_did_you_mean(name, value or (), at)}")
+            hint = _did_you_mean(name, value or (), parent)
+            raise UserError(f"params.yaml: {key} is missing{hint}")
         value = value[name]
-        at += f"{name}."
+        parent += f"{name}."
     return check(key, value, schema)
 
 
 def check(key: str, value: Any, schema: type[T]) -> T:
-    """Returns `value`, which stands at `key` of `params.yaml`, checked and typed as a `schema`."""
+    """Returns `value`, found at `key` of `params.yaml`, checked and typed as a `schema`."""
     try:
         return TypeAdapter(schema).validate_python(value)
     except ValidationError as error:
-        # A mistyped key is both unknown and missing: the unknown one says more.
+        # A mistyped key gives two errors, unknown and missing: report the unknown one.
         first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         place = _place(value, first["loc"], missing=first["type"] == "missing")
         if first["type"] == "extra_forbidden":
             name, known = str(first["loc"][-1]), _fields(schema, first["loc"][:-1])
-            hint = f"unknown key{_did_you_mean(name, known, '')} (known: {', '.join(known)})"
+            hint = f"unknown key{_did_you_mean(name, known)} (known: {', '.join(known)})"
         elif first["type"] == "missing":
             hint = "is missing"
         elif first["type"] == "union_tag_not_found":
@@ -108,7 +110,7 @@ def check(key: str, value: Any, schema: type[T]) -> T:
             place.append(first["ctx"]["discriminator"].strip("'"))
             name, tags = first["ctx"]["tag"], first["ctx"]["expected_tags"].split(", ")
             known = [tag.strip("'") for tag in tags]
-            hint = f"no '{name}'{_did_you_mean(name, known, '')} (known: {', '.join(known)})"
+            hint = f"no '{name}'{_did_you_mean(name, known)} (known: {', '.join(known)})"
         else:
             message = first["msg"].replace("Input should be", "expected", 1)
             hint = f"{message.removeprefix('Value error, ')}, found {first['input']!r}"
@@ -116,31 +118,37 @@ def check(key: str, value: Any, schema: type[T]) -> T:
         raise UserError(f"params.yaml: {where}: {hint}") from None
 
 
-def check_names(names: Iterable[str], known: Iterable[str], at: str) -> None:
-    """Raises a `UserError` for the first of `names` that is not `known`, with the nearest one."""
+def check_names(names: Iterable[str], known: Iterable[str], parent: str) -> None:
+    """Raises a `UserError` for the first of `names` that is not `known`, with the nearest one.
+
+    Args:
+        names: Keys of `params.yaml`.
+        known: The keys that are allowed.
+        parent: The path of the keys with a dot at its end, or an empty string.
+    """
     known = list(known)
     for name in names:
         if name not in known:
-            nearest = _did_you_mean(name, known, "")
+            hint = _did_you_mean(name, known)
             raise UserError(
-                f"params.yaml: {at}{name}: unknown key{nearest} (known: {', '.join(known)})"
+                f"params.yaml: {parent}{name}: unknown key{hint} (known: {', '.join(known)})"
             )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Returns the member of `known` that `name` most likely stands for, or an empty string."""
+    """Returns the `known` name that is most like `name`, or an empty string if none is."""
     by_lower = {candidate.lower(): candidate for candidate in known}
     matches = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     return by_lower[matches[0]] if matches else ""
 
 
-def _did_you_mean(name: str, known: Iterable[str], at: str) -> str:
+def _did_you_mean(name: str, known: Iterable[str], parent: str = "") -> str:
     match = nearest(name, known)
-    return f"; did you mean '{at}{match}'?" if match else ""
+    return f"; did you mean '{parent}{match}'?" if match else ""
 
 
 def _place(value: Any, loc: tuple[int | str, ...], missing: bool) -> list[int | str]:
-    """Returns the keys in `loc`; pydantic puts the names of a union's members among them."""
+    """Returns the keys in `loc`, without the names of union members, which pydantic adds."""
     keys: list[int | str] = []
     for part in loc[:-1] if missing else loc:
         with suppress(LookupError, TypeError):
@@ -150,6 +158,7 @@ def _place(value: Any, loc: tuple[int | str, ...], missing: bool) -> list[int | 
 
 
 def _fields(schema: Any, loc: tuple[int | str, ...]) -> list[str]:
+    """Returns the names of the fields that `schema` has at `loc`, sorted."""
     for part in loc:
         fields = getattr(schema, "model_fields", {})
         if "root" in fields:  # a union of sections: `part` is the tag of one of them

@@ -1,4 +1,4 @@
-"""The IDX format, in which MNIST comes: https://yann.lecun.com/exdb/mnist/ describes it.
+"""The IDX format of MNIST's files, described at https://yann.lecun.com/exdb/mnist/.
 
 Two zero bytes, one byte for the type of the values, one for the number of dimensions; then each
 dimension as a big-endian 32-bit number; then the values, the last dimension running fastest.
@@ -14,6 +14,13 @@ from numpy.typing import NDArray
 
 from stages.lib.command import UserError
 
+# The four files of MNIST, and of the datasets that are laid out like it.
+IDX_NAMES = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
 UINT8 = 0x08
 # The format's other types; no dataset of pictures uses them.
 OTHER_TYPES = {0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
@@ -24,7 +31,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     """Reads an IDX file of unsigned bytes, compressed with gzip or plain, whatever its name.
 
     Returns:
-        uint8, of the shape that the file states.
+        uint8, in the shape that the file states.
 
     Raises:
         UserError: The file is not gzip, not IDX, holds another type, or is too short or too long.
@@ -72,6 +79,6 @@ def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
     if array.dtype != np.uint8:
         raise ValueError(f"IDX is written for uint8 arrays, found {array.dtype}")
     header = bytes([0, 0, UINT8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
-    # Without these two, the file would hold its name and the time.
+    # An empty name and mtime=0 keep the file's name and the clock out of the bytes.
     with path.open("wb") as file, gzip.GzipFile("", "wb", 6, file, mtime=0) as stream:
         stream.write(header + array.tobytes())

@@ -1,10 +1,10 @@
-"""Fetching one file, whole and checked, from a path or from the first mirror that serves it."""
+"""Fetching one file from a path, or from the first of its mirrors that serves it."""
 
 import errno
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,39 +15,44 @@ from tqdm import tqdm
 from stages.lib.command import UserError
 from stages.lib.files import write_atomically
 
-# Seconds between the tries of one mirror.
+# Seconds between two tries of one URL.
 WAITS = (1.0, 4.0, 16.0)
 # Seconds to wait for a connection, and for the next bytes.
 TIMEOUT = (10.0, 60.0)
 CHUNK = 1 << 18
-# A server that answers so means "later"; with any other status from 400 to 499, it means "never".
-LATER = (408, 425, 429)
-FOR_GOOD = (
+# With these statuses, a server asks to try again later. Any other from 400 to 499 is final.
+RETRY_LATER = (408, 425, 429)
+# Trying again does not help against these errors.
+FINAL_ERRORS = (
     requests.exceptions.InvalidURL,
     requests.exceptions.InvalidSchema,
     requests.exceptions.SSLError,
     requests.exceptions.TooManyRedirects,
 )
 
+# `fetch`, or the same with other waits and time-outs.
+Fetch = Callable[..., None]
+
 
 class _ProgressBar(tqdm):  # type: ignore[type-arg]
     def __bool__(self) -> bool:
-        return True  # pooch asks before the size is known, when tqdm's own answer is an exception
+        return True  # pooch asks before it knows the size, and tqdm would raise an exception
 
     def reset(self, total: float | None = None) -> None:
-        self.n = 0  # pooch counts anew at the end: the clock must go on
+        # At the end, pooch resets the bar and counts anew; tqdm would also restart the clock.
+        self.n = 0
         self.total = total or self.total
 
 
 class _TransferError(Exception):
-    """Why a place does not give the file."""
+    """The reason why a path or URL does not give the file."""
 
 
 def is_url(location: str) -> bool:
-    """Returns whether `location` is a URL, not a path.
+    """Tells whether `location` is a URL, not a path.
 
     Raises:
-        UserError: It is a URL of another kind than http and https.
+        UserError: It is a URL, but not of http or https.
     """
     scheme, separator, _ = location.partition("://")
     if not separator or not scheme.isalnum():
@@ -58,39 +63,39 @@ def is_url(location: str) -> bool:
 
 
 def fetch(
-    places: Sequence[str],
+    locations: Sequence[str],
     target: Path,
     *,
     sha256: str | None = None,
     waits: Sequence[float] = WAITS,
     timeout: tuple[float, float] = TIMEOUT,
 ) -> None:
-    """Writes `target` from the first of `places` that gives the file.
+    """Writes `target` from the first of `locations` that gives the file.
 
-    Each URL is tried `len(waits) + 1` times, unless its server refuses for good. A wrong checksum
-    counts as a refusal: it most often means another file, and some files are large.
+    Each URL is tried `len(waits) + 1` times, unless the error is final. A wrong checksum is final:
+    it most often means that the server has another file.
 
     Args:
-        places: Paths and http or https URLs, best first.
-        target: The file to write. It is never there in part.
-        sha256: What the file's bytes must hash to; without it, only their number is checked.
+        locations: Paths and http or https URLs, best first.
+        target: The file to write, whole or not at all.
+        sha256: The checksum of the content; None checks the number of bytes alone.
         waits: Seconds between two tries of one URL.
         timeout: Seconds to wait for a connection, and for the next bytes.
 
     Raises:
-        UserError: No place gives the file; the message has a reason for each.
+        UserError: No location gives the file; the message has the reason for each.
     """
     reasons = []
     with write_atomically(target) as [part]:
-        for place in places:
+        for location in locations:
             try:
-                if is_url(place):
-                    _download_patiently(place, part, waits, timeout)
+                if is_url(location):
+                    _download_with_retries(location, part, waits, timeout)
                 else:
-                    _copy(Path(place), part)
+                    _copy(Path(location), part)
                 _check(part, sha256)
             except _TransferError as error:
-                reasons.append(f"{place} ({error})")
+                reasons.append(f"{location} ({error})")
             else:
                 return
         raise UserError(
@@ -99,14 +104,14 @@ def fetch(
         )
 
 
-def _download_patiently(
+def _download_with_retries(
     url: str, part: Path, waits: Sequence[float], timeout: tuple[float, float]
 ) -> None:
     for wait in waits:
         try:
             return _download(url, part, timeout)
         except _TransferError as error:
-            if isinstance(error.__cause__, FOR_GOOD) or _refused(error.__cause__):
+            if isinstance(error.__cause__, FINAL_ERRORS) or _is_refusal(error.__cause__):
                 raise
             print(f"{url}: {error}; next try in {wait:g} s", file=sys.stderr, flush=True)
             time.sleep(wait)
@@ -115,14 +120,14 @@ def _download_patiently(
 
 def _download(url: str, part: Path, timeout: tuple[float, float]) -> None:
     name = urlsplit(url).path.rpartition("/")[2]
-    # In a log, where each state of the bar is a line of its own, a few are enough.
+    # In a log, each state of the bar is a line of its own: write few of them.
     interval = 0.1 if sys.stderr.isatty() else 10
     with _ProgressBar(desc=name, unit="B", unit_scale=True, mininterval=interval) as bar:
         get = pooch.HTTPDownloader(
             progressbar=bar,
             chunk_size=CHUNK,
             timeout=timeout,
-            # The file as it is stored: some servers would unpack a .gz on the way.
+            # Ask for the file as it is stored: some servers unpack a .gz on the way.
             headers={"Accept-Encoding": "identity"},
         )
         try:
@@ -132,11 +137,11 @@ def _download(url: str, part: Path, timeout: tuple[float, float]) -> None:
             raise _TransferError(_reason(error, timeout)) from error
 
 
-def _refused(error: BaseException | None) -> bool:
+def _is_refusal(error: BaseException | None) -> bool:
     if not isinstance(error, requests.HTTPError) or error.response is None:
         return False
     status = error.response.status_code
-    return 400 <= status < 500 and status not in LATER
+    return 400 <= status < 500 and status not in RETRY_LATER
 
 
 def _reason(error: requests.RequestException, timeout: tuple[float, float]) -> str:
@@ -148,14 +153,14 @@ def _reason(error: requests.RequestException, timeout: tuple[float, float]) -> s
         return f"nothing came for {timeout[1]:g} s"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "cut off before the end"
-    # The innermost reason of a chain that names hosts and objects again and again.
+    # Give the innermost reason: the others of the chain repeat the names of hosts and objects.
     cause = getattr(error.args[0] if error.args else error, "reason", error)
     return str(cause).rpartition(": ")[2]
 
 
 def _copy(path: Path, part: Path) -> None:
     try:
-        # Never a link: DVC makes outputs read-only, and the file is the user's.
+        # Copy, never link: DVC makes outputs read-only, and this file is the user's.
         with path.open("rb") as source, part.open("wb") as copy:
             shutil.copyfileobj(source, copy, CHUNK)
     except OSError as error:
