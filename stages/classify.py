@@ -125,7 +125,7 @@ def read_classes(dataset: str) -> list[str]:
 
 def load_model(path: Path, classes: list[str]) -> Predict:
     """Loads a model and returns its function from images to probabilities."""
-    # Import TensorFlow late: it takes seconds, and errors in the arguments are reported before.
+    # Import TensorFlow late: it takes seconds, and errors in the arguments are reported at once.
     from stages.networks.runtime import Device, keras, set_up
 
     device: Device = params.read("evaluation.device", Device)  # type: ignore[arg-type]

@@ -167,7 +167,7 @@ def test_every_format_is_read_in_the_order_red_green_blue(
         [files[1], "red"],
         [files[2], "green"],
     ]
-    # Three even shares but for what one channel has more: (220 - 30) * 144 pixels * 1e-4.
+    # The shares differ by what one channel has more: (220 - 30) * 144 pixels * 1e-4.
     expected = np.exp(190 * SIDE * SIDE * 1e-4)
     for row in rows:
         assert float(row[2]) == pytest.approx(expected / (expected + 2), abs=0.02)
@@ -235,7 +235,7 @@ def test_broken_files_are_named_and_the_rest_goes_on(
 def test_a_photograph_is_resized_as_the_dataset_was(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    # Every second pixel is red: `nearest` takes only those, `area` would mix them with the blue.
+    # Every second pixel is red: `nearest` takes only those, `area` would mix in the blue ones.
     image = np.full((2 * SIDE, 2 * SIDE, 3), BLUE[::-1], np.uint8)
     image[::2, ::2] = RED[::-1]
     file = write(tmp_path / "1.png", encode(image))

@@ -228,7 +228,7 @@ def test_error_names_each_mirror_with_its_reason_and_what_to_do(
     server: Server, folder: Path
 ) -> None:
     altered, gone = server.serve("altered.zip", b"altered!"), server.base + "gone.zip"
-    # Port 9 of this machine has no server.
+    # Nothing listens on port 9 of this machine.
     refused = "http://127.0.0.1:9/a.zip"
     with pytest.raises(UserError) as caught:
         fetch([altered, gone, refused], folder / "a.zip", sha256="0" * 64)
@@ -268,7 +268,7 @@ def test_default_waits_grow() -> None:
 # The sample
 
 
-# Parsed once: it takes 2 seconds.
+# Cached, since parsing takes 2 seconds.
 real_digits = cache(mnist_data)
 
 
@@ -642,7 +642,7 @@ def test_a_zip_whose_name_says_part_is_kept_like_any_other(tmp_path: Path, folde
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
     download("pets", folder, [str(tmp_path / name) for name in contents])
-    # `.part` is the name of what is not whole: DVC is told to ignore it.
+    # DVC ignores `.part`, which marks unfinished files.
     assert names(folder) == ["origin.txt", "train-part.zip", "train.zip", "x-part.2.zip"]
     assert (folder / "train-part.zip").read_bytes() == TRAIN
 

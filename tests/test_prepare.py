@@ -171,7 +171,7 @@ def test_a_photograph_is_turned_as_its_camera_says() -> None:
     upright = np.zeros((32, 32, 3), np.uint8)
     upright[:16] = 255
     jpeg = cv2.imencode(".jpg", upright)[1].tobytes()
-    # The tag 0x0112 with the value 6: the top of the scene is at the right.
+    # The tag 0x0112 (orientation) is 6: the top of the scene is at the right.
     tags = b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, 6, 0, 0)
     segment = b"\xff\xe1" + struct.pack(">H", len(tags) + 8) + b"Exif\0\0" + tags
     image = decoded(jpeg[:2] + segment + jpeg[2:], 32, "area")
@@ -351,7 +351,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_neither_order_nor_number_of_archives_changes_the_arrays(raw: Path, tmp_path: Path) -> None:
-    # Of two photographs of one name, both stay, wherever they are.
+    # Two photographs of one name both stay, wherever they are.
     entries = [*animals(), ("train/cat.3.jpg", shade(110)), ("train/dog.3.jpg", shade(111))]
     rng = np.random.default_rng(0)
     found = []
@@ -420,7 +420,7 @@ def test_memory_does_not_grow_with_the_number_of_photographs(raw: Path, tmp_path
     many = [(f"train/cat.{number}.jpg", picture(RED)) for number in range(1, 1200)]
     peak(10)
     few, all_of_them = peak(300), peak(1200)
-    # 900 images more take 27 MB on the disk, and for each a name and a place in memory.
+    # 900 more images take 27 MB on the disk; in memory, each takes a name and a place.
     assert (tmp_path / "images.npy").stat().st_size > 1200 * 30_000
     assert all_of_them - few < 4_000_000
 
@@ -566,7 +566,7 @@ def test_real_photographs_are_prepared_as_they_are(raw: Path) -> None:
     assert found["left_out"] == {}
     assert found["summary"]["images_per_class"] == {"cat": 150, "dog": 150}
     assert found["unlabelled_names"].tolist() == [str(number) for number in range(1, 501)]
-    # Each photograph is at the place that its number gives it, and looks as OpenCV alone shows it.
+    # Each photograph lies at the place of its number, and is what OpenCV alone makes of it.
     content = dict(entries)
     for place, name in enumerate(names):
         blue_first = cv2.imdecode(np.frombuffer(content[name], np.uint8), cv2.IMREAD_COLOR)

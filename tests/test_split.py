@@ -79,7 +79,7 @@ def test_parts_are_complete_stratified_and_apart(
     asked = {"valid": valid} if test is None else {"valid": valid, "test": test}
     for name, share in asked.items():
         assert len(parts[name]) == round(share * len(labels))
-    # Each part is taken from what the ones before left.
+    # Each part is taken from what the parts before it left.
     rest = np.array(counts)
     for name in [part for part in ("test", "valid") if part in asked]:
         found = np.bincount(labels[parts[name]], minlength=len(counts))

@@ -1,15 +1,15 @@
-"""Draw cats and dogs: the pipeline's default data when there is no network.
+"""Drawing cats and dogs: the pipeline's default data, which needs no network.
 
 Each picture shows one animal, facing the viewer, before a random background. Colours, coat
 patterns, backgrounds, light, size and place come from the same distributions for both kinds, so
 that only the anatomy (head, ears, eyes, muzzle, nose, whiskers, tail) tells a cat from a dog.
 
 An animal is described in its own coordinates: the centre of the head is (0, 0), the head reaches
-about 1 unit to either side, x points to the side and y points down. An `Easel` knows where in the
-picture that is.
+about 1 unit to either side, x points to the side and y points down. An `Easel` turns them into
+pixels.
 """
 
-# Coordinates are NumPy arrays, which `+` moves and does not lengthen.
+# Coordinates are NumPy arrays: `+` moves them. RUF005 takes them for lists.
 # ruff: noqa: RUF005
 
 import colorsys
@@ -74,7 +74,7 @@ FOLDED_EAR = np.array(
 
 
 def draw(kind: str, rng: np.random.Generator) -> Image:
-    """Draw one animal.
+    """Draws one animal.
 
     Args:
         kind: "cat" or "dog".
@@ -93,14 +93,14 @@ def draw(kind: str, rng: np.random.Generator) -> Image:
     height, width = (round(side) * OVERSAMPLING for side in rng.permutation([longer, shorter]))
     easel = Easel(paint_background(height, width, rng), rng)
     PAINTERS[kind](easel, Coat.random(rng), rng)
-    if rng.random() < 0.3:  # something in front hides a part of the animal
+    if rng.random() < 0.3:  # a disc in front hides a part of the animal
         place = np.array([rng.choice([0.1, 0.9]), rng.uniform(0.2, 1)])
         paint_disc(easel.image, place, rng.uniform(0.15, 0.28), rng)
     return photograph(easel.image, rng)
 
 
 def to_jpeg(image: Image) -> bytes:
-    """Encode a picture.
+    """Encodes a picture.
 
     Args:
         image: uint8 [height, width, 3], RGB.
@@ -115,7 +115,7 @@ def to_jpeg(image: Image) -> bytes:
 
 @dataclass(frozen=True)
 class Coat:
-    """Colours and pattern of an animal; nothing here depends on its kind."""
+    """The colours and the pattern of an animal; they do not depend on its kind."""
 
     base: Colour
     accent: Colour
@@ -130,7 +130,7 @@ class Coat:
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> Self:
-        """Choose a coat."""
+        """Chooses a coat."""
         base, accent = rng.choice(FURS, size=2, replace=False) + rng.normal(0, 8, size=(2, 1))
         return cls(
             base=base,
@@ -147,7 +147,7 @@ class Coat:
 
 
 class Easel:
-    """A picture in the making, with the place, size and angle of the animal in it."""
+    """A picture in the making, with the place, size and angle of its animal."""
 
     def __init__(self, image: Image, rng: np.random.Generator) -> None:
         self.image = image
@@ -159,7 +159,7 @@ class Easel:
         self.axes = np.array([[rng.choice(SIDES)], [1]]) * turn * self.unit
 
     def fill(self, outline: Points, colour: Colour, edge: Colour | None = None) -> None:
-        """Fill the outline, [points, 2], and draw its edge if that has a colour."""
+        """Fills an outline, [points, 2], and draws its edge if that has a colour."""
         corners = [self._pixels(outline)]
         cv2.fillPoly(self.image, corners, colour.tolist(), cv2.LINE_AA, FRACTION_BITS)
         if edge is not None:
@@ -168,7 +168,7 @@ class Easel:
     def stroke(
         self, lines: Sequence[Points], colour: Colour, width: float, closed: bool = False
     ) -> None:
-        """Draw lines [points, 2]; the width is in units of the animal."""
+        """Draws lines, [points, 2]; the width is in units of the animal."""
         corners = [self._pixels(line) for line in lines]
         thickness = max(1, round(width * self.unit))
         cv2.polylines(
@@ -177,7 +177,7 @@ class Easel:
 
     @contextmanager
     def inside(self, outline: Points) -> Iterator[None]:
-        """Let what is painted in this context show only within the outline."""
+        """Confines what is painted in this context to the inside of the outline."""
         before = self.image.copy()
         yield
         outside = np.full(before.shape[:2], 255, np.uint8)
@@ -191,7 +191,7 @@ class Easel:
 
 
 def paint_cat(easel: Easel, coat: Coat, rng: np.random.Generator) -> None:
-    """Paint pointed ears, a wide head, almond eyes, a small nose, whiskers and a long tail."""
+    """Paints pointed ears, a wide head, almond eyes, a small nose, whiskers and a long tail."""
     tail = [[0.7, 2.6], [1.5, 2.5], [1.75, 1.7], [1.55, 1.1], [1.85, 0.75]]
     paint_body(easel, coat, rng, shoulders=0.66, tail=curve(tail))
 
@@ -231,7 +231,7 @@ def paint_cat(easel: Easel, coat: Coat, rng: np.random.Generator) -> None:
 
 
 def paint_dog(easel: Easel, coat: Coat, rng: np.random.Generator) -> None:
-    """Paint round ears, a long head, round eyes, a big nose on a snout and a short tail."""
+    """Paints round ears, a long head, round eyes, a big nose on a snout and a short tail."""
     tail = [[0.7, 2.5], [1.2, 2.3], [1.5, 1.8], [1.55, 1.4]]
     paint_body(easel, coat, rng, shoulders=0.82, tail=curve(tail))
 
@@ -272,7 +272,7 @@ def paint_dog(easel: Easel, coat: Coat, rng: np.random.Generator) -> None:
 def paint_body(
     easel: Easel, coat: Coat, rng: np.random.Generator, shoulders: float, tail: Points
 ) -> None:
-    """Paint a sitting animal up to its neck; `shoulders` is half their breadth."""
+    """Paints a sitting animal up to its neck; `shoulders` is half their breadth."""
     easel.stroke([tail], coat.line, 0.29)
     easel.stroke([tail], coat.base, 0.22)
     hips = shoulders + rng.uniform(0.15, 0.4)
@@ -295,7 +295,7 @@ def paint_body(
 
 
 def paint_ears(easel: Easel, ear: Points, coat: Coat, hollow: bool) -> None:
-    """Paint the ear and its mirror image; a hollow ear shows its inside."""
+    """Paints the ear and its mirror image; a hollow ear shows its inside."""
     middle = ear.mean(axis=0)
     for side in SIDES:
         easel.fill(ear * [side, 1], coat.ears, coat.line)
@@ -305,7 +305,7 @@ def paint_ears(easel: Easel, ear: Points, coat: Coat, hollow: bool) -> None:
 
 
 def paint_head(easel: Easel, head: Points, coat: Coat, rng: np.random.Generator) -> None:
-    """Paint a furry head without ears and without a face."""
+    """Paints a furry head without ears and without a face."""
     easel.fill(head, coat.base)
     with easel.inside(head):
         if coat.pattern == "tabby":
@@ -328,7 +328,7 @@ def paint_head(easel: Easel, head: Points, coat: Coat, rng: np.random.Generator)
 
 
 def paint_stripes(easel: Easel, bars: Sequence[ArrayLike], coat: Coat) -> None:
-    """Paint straight stripes and their mirror images."""
+    """Paints straight stripes and their mirror images."""
     stripes = [np.asarray(bar) * [side, 1] for bar in bars for side in SIDES]
     easel.stroke(stripes, coat.stripes, 0.11)
 
@@ -337,7 +337,7 @@ PAINTERS = {"cat": paint_cat, "dog": paint_dog}
 
 
 def paint_background(height: int, width: int, rng: np.random.Generator) -> Image:
-    """Paint a scene without an animal, uint8 [height, width, 3]."""
+    """Paints a scene without an animal, uint8 [height, width, 3]."""
     rows, columns = rng.integers(3, 30, size=2)
     share = np.linspace(0, 1, rows)[:, None, None]
     coarse = mix(random_colour(rng), random_colour(rng), share).repeat(columns, axis=1)
@@ -368,7 +368,7 @@ def paint_background(height: int, width: int, rng: np.random.Generator) -> Image
 
 
 def paint_disc(image: Image, place: Points, radius: float, rng: np.random.Generator) -> None:
-    """Paint a disc; `place` is a share of the sides and `radius` one of the shorter side."""
+    """Paints a disc; `place` is a share of the sides and `radius` one of the shorter side."""
     height, width = image.shape[:2]
     centre = (int(place[0] * width), int(place[1] * height))
     pixels = int(radius * min(height, width))
@@ -376,7 +376,7 @@ def paint_disc(image: Image, place: Points, radius: float, rng: np.random.Genera
 
 
 def photograph(painting: Image, rng: np.random.Generator) -> Image:
-    """Reduce a painting to its final size, with uneven light, blur and noise."""
+    """Reduces a painting to its final size, with uneven light, blur and noise."""
     height, width = (side // OVERSAMPLING for side in painting.shape[:2])
     picture = cv2.resize(painting, (width, height), interpolation=cv2.INTER_AREA)
     corners = rng.uniform(0.8, 1.15, size=(2, 2, 1)) * rng.uniform(0.94, 1.06, size=3)
@@ -387,37 +387,37 @@ def photograph(painting: Image, rng: np.random.Generator) -> Image:
 
 
 def random_colour(rng: np.random.Generator) -> Colour:
-    """Choose a colour for things around the animal."""
+    """Chooses a colour for things around the animal."""
     hue, saturation, value = rng.uniform([0, 0.05, 0.3], [1, 0.45, 0.95])
     return np.array(colorsys.hsv_to_rgb(hue, saturation, value)) * 255
 
 
 def mix(first: Colour, second: Colour, share: float | Points) -> Colour:
-    """Blend two colours; `share` is the part of the second one."""
+    """Blends two colours; `share` is the part of the second one."""
     return (1 - share) * first + share * second
 
 
 def oval(centre: Points, across: float, down: float) -> Points:
-    """Outline of an ellipse with these half axes."""
+    """Returns the outline of an ellipse with the half axes `across` and `down`."""
     angles = np.linspace(0, 2 * np.pi, 32, endpoint=False)
     return centre + np.stack([across * np.cos(angles), down * np.sin(angles)], axis=1)
 
 
 def symmetric(right_half: ArrayLike) -> Points:
-    """Round outline through points given from top to bottom, mirrored at x = 0."""
+    """Returns a smooth outline through points, from top to bottom, and their mirror images."""
     right = np.asarray(right_half, dtype=float)
     left = right[::-1] * [-1, 1]
     return closed_curve(np.concatenate([right, left[left[:, 0] < 0]]))
 
 
 def closed_curve(points: ArrayLike) -> Points:
-    """Smooth outline (a Catmull-Rom spline) through the points."""
+    """Returns a smooth outline (a Catmull-Rom spline) through the points."""
     knots = np.asarray(points, dtype=float)
     return _spline(*(np.roll(knots, shift, axis=0) for shift in (1, 0, -1, -2)))
 
 
 def curve(points: ArrayLike) -> Points:
-    """Smooth line through the points."""
+    """Returns a smooth line (a Catmull-Rom spline) through the points."""
     knots = np.asarray(points, dtype=float)
     padded = np.concatenate([knots[:1], knots, knots[-1:]])
     return _spline(padded[:-3], padded[1:-2], padded[2:-1], padded[3:])
