@@ -22,11 +22,11 @@ from stages.lib.files import write_atomically
 from stages.lib.params import Section, nearest
 from stages.page.model import render_model
 from stages.pictures import answers, inside, learning, style
+from stages.results.curves import read_published_curves
 from stages.results.reading import (
     Results,
     existing,
     read_dataset_summary,
-    read_published_curves,
     read_results,
 )
 from stages.results.tables import Model, accuracy_row

@@ -206,6 +206,7 @@ def test_nothing_has_changed_when_all_is_recorded(recorded: Recorded) -> None:
     assert recorded.changed() == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leaf", LEAVES, ids=dotted)
 def test_a_changed_value_changes_the_stages_it_affects_and_runs_those_and_all_below_them(
     recorded: Recorded, params_file: Path, leaf: Path_
@@ -261,9 +262,9 @@ def imported_files(path: str) -> set[str]:
     return found
 
 
-def dependencies(recorded: Recorded, name: str) -> dict[str, set[str]]:
-    """Returns the files under stages/ that each stage of the kind `name` lists in dvc.yaml."""
-    stages = [s for s in Repo(str(recorded.folder)).index.stages if s.name.startswith(name)]
+@pytest.fixture(scope="module")
+def listed(recorded: Recorded) -> dict[str, set[str]]:
+    """The files under stages/ that each stage lists in dvc.yaml."""
     return {
         stage.name: {
             file
@@ -271,39 +272,37 @@ def dependencies(recorded: Recorded, name: str) -> dict[str, set[str]]:
             for dependency in stage.deps
             if f"{file}/".startswith(f"{dependency.def_path}/")
         }
-        for stage in stages
+        for stage in Repo(str(recorded.folder)).index.stages
     }
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_lists_the_files_that_it_imports_and_no_others(
-    recorded: Recorded, name: str
+    listed: dict[str, set[str]], name: str
 ) -> None:
     module = f"stages/{name}.py"
-    for stage, listed in dependencies(recorded, name).items():
-        code = {path for path in listed if path.endswith(".py")}
+    for stage in (stage for stage in listed if stage.split("@")[0] == name):
+        code = {path for path in listed[stage] if path.endswith(".py")}
         assert code == imported_files(module), stage
-        for path in listed - code:
-            # What is no code is read by name, or with its whole folder.
-            names = {Path(path).name, Path(path).parent.name}
-            texts = [(TOP / name).read_text() for name in code]
-            assert any(f'"{name}"' in text for name in names for text in texts), path
+        # What is no code is read by its name, which stands in code or in a template.
+        texts = [(TOP / path).read_text() for path in listed[stage]]
+        named = {
+            file
+            for file in FILES
+            if not file.endswith(".py") and any(f'"{Path(file).name}"' in text for text in texts)
+        }
+        assert listed[stage] - code == named, stage
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 def test_a_changed_file_changes_the_stages_that_list_it_and_no_others(
-    recorded: Recorded, file: str
+    recorded: Recorded, listed: dict[str, set[str]], file: str
 ) -> None:
     path = recorded.folder / file
     content = path.read_bytes()
     path.write_bytes(content + b"\n# A new comment\n")
-    listing = {
-        stage
-        for name in STAGES
-        for stage, listed in dependencies(recorded, name).items()
-        if file in listed
-    }
     try:
-        assert recorded.changed() == listing
+        assert recorded.changed() == {stage for stage, files in listed.items() if file in files}
     finally:
         path.write_bytes(content)

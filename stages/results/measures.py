@@ -1,6 +1,7 @@
 """Numbers about a model that follow from its predicted probabilities and the true labels.
 
-Throughout, `labels` are indexes of classes, uint8 [n], and `probabilities` are float32 [n, classes].
+In this module, `labels` are indexes of classes, uint8 [n], and `probabilities` are float32
+[n, classes].
 """
 
 from functools import partial

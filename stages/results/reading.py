@@ -112,12 +112,6 @@ def read_dataset_summary(name: str) -> dict[str, Any]:
     return read_summary(existing(Path(f"data/splits/{name}/summary.json")).parent)
 
 
-def read_published_curves(model: str) -> pd.DataFrame:
-    """Reads the published curves of a model: `unit` (epoch or step), `at`, `metric`, `value`."""
-    curves = pd.read_csv(Path(__file__).with_name("published.csv"))
-    return curves[curves["model"] == model]
-
-
 def existing(path: Path) -> Path:
     """Returns `path`; raises a `UserError` if there is no such file."""
     if not path.exists():
