@@ -1,4 +1,4 @@
-"""What `params.yaml` says is what Keras builds, and what it cannot build is said in its words."""
+"""Keras builds what `params.yaml` says, and an error names what it cannot build."""
 
 from typing import Any
 
@@ -48,6 +48,7 @@ def test_vgg16_at_50_pixels_has_the_parameters_of_the_original(name: str) -> Non
     assert build(MODELS[name]["network"], PHOTOGRAPH, 2).count_params() == 33_605_442
 
 
+@pytest.mark.slow
 def test_every_model_of_params_yaml_ends_in_a_float32_softmax_over_the_classes() -> None:
     for name, model in MODELS.items():
         shape, classes = (DIGIT, 10) if model["dataset"] == "mnist" else (PHOTOGRAPH, 2)
@@ -57,7 +58,7 @@ def test_every_model_of_params_yaml_ends_in_a_float32_softmax_over_the_classes()
 
 
 def test_mnist_fc_starts_and_is_regularised_as_published() -> None:
-    # Of many classes, so that the numbers drawn are enough for the standard deviation.
+    # With many classes, enough numbers are drawn to estimate the standard deviation.
     model = build(MODELS["mnist_fc"]["network"], classes=1000)
     kernels = [layer.kernel.numpy() for layer in model.layers if hasattr(layer, "kernel")]
     for kernel in kernels:
@@ -196,13 +197,13 @@ def test_an_optimizer_takes_the_arguments_that_keras_gives_it() -> None:
 
 
 def test_a_schedule_without_decay_steps_decays_over_the_whole_training() -> None:
-    whole = {"Adam": {"learning_rate": {"CosineDecay": {"initial_learning_rate": 1.0}}}}
+    default = {"Adam": {"learning_rate": {"CosineDecay": {"initial_learning_rate": 1.0}}}}
     given = {
         "Adam": {"learning_rate": {"CosineDecay": {"initial_learning_rate": 1.0, "decay_steps": 5}}}
     }
     rates = [
         [float(build_optimizer(spec, 10, "o")._learning_rate(step)) for step in (0, 5, 10)]
-        for spec in (whole, given)
+        for spec in (default, given)
     ]
     assert rates == [[1.0, pytest.approx(0.5), 0.0], [1.0, 0.0, 0.0]]
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import Project
 
 from stages.lib import params
-from stages.train import Options
+from stages.train import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -94,15 +94,15 @@ def test_an_experiment_is_run_shown_applied_and_branched(
     assert "train@cnn" in printed
     assert "Running stage 'train@dense'" not in printed
     key = "models.cnn.training"
-    assert params.read(key, Options, project.folder / "params.yaml").epochs == 1
+    assert params.read(key, Recipe, project.folder / "params.yaml").epochs == 1
     assert experiments(project)["short"]["models"]["cnn"]["training"]["epochs"] == 1
 
     project.run("git", "checkout", "--quiet", "--force", ".")
     project.run("dvc", "checkout")
-    assert params.read(key, Options, project.folder / "params.yaml").epochs == 2
+    assert params.read(key, Recipe, project.folder / "params.yaml").epochs == 2
     assert project.repro() == set(), "all is as it was before the experiment"
     project.run("dvc", "exp", "apply", "short")
-    assert params.read(key, Options, project.folder / "params.yaml").epochs == 1
+    assert params.read(key, Recipe, project.folder / "params.yaml").epochs == 1
     project.run("dvc", "exp", "branch", "short", "shorter")
     assert "shorter" in project.run("git", "branch", "--list")
 

@@ -4,6 +4,8 @@ import functools
 import hashlib
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,8 +21,13 @@ from stages import train as stage
 from stages.lib import params
 from stages.lib.command import UserError
 from stages.lib.files import write_json
+from stages.lib.splits import Part, read_part
+from stages.networks.feed import batches, draw_batch
+from stages.networks.runtime import keras
+from stages.networks.weights import SNAPSHOT_UNITS, first_weights
 
 TOP = Path(__file__).parent.parent
+PROGRAMS = Path(__file__).with_name("programs")
 # Everything that draws random numbers or depends on the step, and what sums in parallel.
 RECIPE: dict[str, Any] = {
     "dataset": "tiny",
@@ -42,10 +49,13 @@ RECIPE: dict[str, Any] = {
 }
 
 
-def options(**values: Any) -> stage.Options:
-    return params.check(
-        "training", {"optimizer": "Adam", "batch_size": 10, **values}, stage.Options
-    )
+def recipe(**values: Any) -> stage.Recipe:
+    return params.check("training", {"optimizer": "Adam", "batch_size": 10, **values}, stage.Recipe)
+
+
+def training(images: int, **values: Any) -> stage.Training:
+    part = Part(np.empty((images, 8, 8, 1), np.uint8), np.zeros(images, np.uint8))
+    return stage.Training(part, part, recipe(**values), seed=0)
 
 
 def make_project(top: Path) -> Path:
@@ -76,7 +86,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], t
     def trained(precision: str) -> tuple[Path, str]:
         project = make_project(tmp_path_factory.mktemp(precision))
         write_params(project, precision=precision)
-        return project, run(project, PYTHONHASHSEED="1")
+        return project, train(project, PYTHONHASHSEED="1")
 
     return trained
 
@@ -98,18 +108,35 @@ def write_params(
     )
 
 
-def run(project: Path, code: str = "from stages.train import main; main('m')", **env: str) -> str:
-    """Runs `code` as a process of its own and returns what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
+def run(project: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python in `project`, as a process of its own."""
+    return subprocess.run(
+        [sys.executable, *arguments],
         cwd=project,
         env=os.environ | {"PYTHONPATH": str(TOP)} | env,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def run_program(project: Path, name: str, *arguments: str, **env: str) -> str:
+    """Runs one of tests/programs to a good end and returns what it printed."""
+    done = run(project, str(PROGRAMS / name), *arguments, **env)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def train(project: Path, **env: str) -> str:
+    """Trains the project's model to a good end and returns what the stage printed."""
+    done = run(project, "-m", "stages.train", "m", **env)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def train_until_killed(project: Path, *arguments: str) -> None:
+    done = run(project, str(PROGRAMS / "train_killed.py"), *arguments)
+    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 def digests(project: Path) -> dict[str, str]:
@@ -119,20 +146,14 @@ def digests(project: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
-def test_keras_comes_without_the_libraries_that_only_other_stages_use() -> None:
-    code = (
-        "import sys, stages.train\n"
-        "assert not {'matplotlib', 'sklearn'} & sys.modules.keys()\n"
-        "import matplotlib, sklearn"
-    )
-    subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(TOP)}, check=True
-    )
+@pytest.mark.slow
+def test_keras_comes_without_the_libraries_that_only_other_stages_use(tmp_path: Path) -> None:
+    run_program(tmp_path, "import_train.py")
 
 
 def test_every_epoch_sees_each_image_once_in_an_order_of_its_own() -> None:
     epochs = [
-        np.concatenate([stage._batch(step, 25, 10, seed=0) for step in range(first, first + 3)])
+        np.concatenate([draw_batch(step, 25, 10, seed=0) for step in range(first, first + 3)])
         for first in (0, 3)
     ]
     for epoch in epochs:
@@ -141,23 +162,26 @@ def test_every_epoch_sees_each_image_once_in_an_order_of_its_own() -> None:
 
 
 def test_another_seed_gives_another_order() -> None:
-    assert list(stage._batch(0, 25, 10, seed=0)) != list(stage._batch(0, 25, 10, seed=1))
+    assert list(draw_batch(0, 25, 10, seed=0)) != list(draw_batch(0, 25, 10, seed=1))
 
 
 def test_a_history_by_epochs_has_a_row_an_epoch() -> None:
-    assert stage._periods(options(epochs=3), steps_per_epoch=7) == [(0, 7), (7, 14), (14, 21)]
+    three_epochs = training(images=65, epochs=3)
+    assert three_epochs.row_bounds == [(0, 7), (7, 14), (14, 21)]
+    assert three_epochs.total_steps == 21
 
 
 def test_a_history_by_steps_has_a_row_after_the_first_step_and_every_so_many_more() -> None:
-    periods = stage._periods(options(steps=6001, every=500), steps_per_epoch=7)
-    assert periods[:2] == [(0, 1), (1, 501)]
-    assert [end - 1 for _, end in periods] == list(range(0, 6001, 500))
+    bounds = training(images=65, steps=6001, every=500).row_bounds
+    assert bounds[:2] == [(0, 1), (1, 501)]
+    assert [end - 1 for _, end in bounds] == list(range(0, 6001, 500))
 
 
 def test_a_history_by_steps_ends_with_the_last_step() -> None:
-    assert stage._periods(options(steps=7, every=3), 2) == [(0, 1), (1, 4), (4, 7)]
-    assert stage._periods(options(steps=6, every=3), 2) == [(0, 1), (1, 4), (4, 6)]
-    assert stage._periods(options(steps=1, every=3), 2) == [(0, 1)]
+    assert training(images=20, steps=7, every=3).row_bounds == [(0, 1), (1, 4), (4, 7)]
+    assert training(images=20, steps=6, every=3).row_bounds == [(0, 1), (1, 4), (4, 6)]
+    assert training(images=20, steps=1, every=3).row_bounds == [(0, 1)]
+    assert training(images=20, steps=7, every=3).total_steps == 7
 
 
 @pytest.mark.parametrize(
@@ -172,9 +196,10 @@ def test_a_history_by_steps_ends_with_the_last_step() -> None:
 )
 def test_a_recipe_that_makes_no_sense_is_an_error(values: dict[str, Any], expected: str) -> None:
     with pytest.raises(UserError, match=expected):
-        options(**values)
+        recipe(**values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_two_runs_give_the_same_bytes_whatever_the_machine_offers(
     project: Path, uninterrupted: Trained, precision: str
@@ -183,10 +208,12 @@ def test_two_runs_give_the_same_bytes_whatever_the_machine_offers(
     assert printed.startswith("device: ")
     assert printed.splitlines()[0].endswith(f"2 threads; precision: {precision}")
     write_params(project, precision=precision)
-    one_core = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
-    run(
+    run_program(
         project,
-        one_core + "from stages.train import main; main('m')",
+        "on_one_core.py",
+        "-m",
+        "stages.train",
+        "m",
         PYTHONHASHSEED="2",
         TZ="Asia/Tokyo",
         LC_ALL="C",
@@ -197,15 +224,17 @@ def test_two_runs_give_the_same_bytes_whatever_the_machine_offers(
     assert not (project / "data/checkpoints/m").exists()
 
 
+@pytest.mark.slow
 def test_a_models_own_seed_and_precision_replace_the_common_ones(
     project: Path, uninterrupted: Trained
 ) -> None:
     own = {"seed": 0, "precision": "float32"}
     write_params(project, own, seed=5, precision="mixed_bfloat16")
-    assert "precision: float32" in run(project)
+    assert "precision: float32" in train(project)
     assert digests(project) == digests(uninterrupted("float32")[0])
 
 
+@pytest.mark.slow
 def test_the_outputs_are_a_bare_model_a_history_and_what_it_was_made_with(
     uninterrupted: Trained,
 ) -> None:
@@ -215,19 +244,12 @@ def test_the_outputs_are_a_bare_model_a_history_and_what_it_was_made_with(
     assert {"loss", "accuracy", "val_loss", "val_accuracy"} < set(history.columns)
     timing = json.loads((project / "data/timing/m.json").read_text())
     assert {"python", "tensorflow", "keras", "numpy", "device"} < set(timing["environment"])
-    code = """
-import keras, numpy as np
-model = keras.models.load_model("data/models/m.keras")
-assert getattr(model, "optimizer", None) is None
-images = np.load("data/splits/tiny/valid_images.npy")
-assert images.dtype == np.uint8
-probabilities = model.predict(images, verbose=0)
-assert probabilities.dtype == np.float32 and np.allclose(probabilities.sum(1), 1, atol=1e-6)
-print((probabilities.argmax(1) == np.load("data/splits/tiny/valid_labels.npy")).mean())
-"""
-    assert float(run(project, code, PYTHONPATH="")) == history["val_accuracy"].iloc[-1]
+    accuracy = run_program(project, "measure_with_plain_keras.py", PYTHONPATH="")
+    assert float(accuracy) == history["val_accuracy"].iloc[-1]
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("tensorflow")
 def test_the_weights_of_hidden_units_are_kept_after_each_row_of_the_history(
     project: Path, uninterrupted: Trained
 ) -> None:
@@ -236,62 +258,35 @@ def test_the_weights_of_hidden_units_are_kept_after_each_row_of_the_history(
     layers = ["Flatten", {"Dense": {"units": 12, "activation": "relu"}}]
     own = {"batch_size": 10, "epochs": None, "steps": 5, "every": 2}
     write_params(project, own, layers)
-    run(project)
+    train(project)
     snapshots = np.load(project / "data/snapshots/m.npy")
-    assert snapshots.shape == (3, stage.UNITS, 8, 8, 1)
-    code = """
-import keras, numpy as np
-kernel = keras.models.load_model("data/models/m.keras").layers[2].kernel.numpy()
-snapshots = np.load("data/snapshots/m.npy")
-assert (snapshots[2].reshape(10, 64) == kernel.T[:10]).all()
-assert len({snapshot.tobytes() for snapshot in snapshots}) == 3
-"""
-    run(project, code)
+    assert snapshots.shape == (3, SNAPSHOT_UNITS, 8, 8, 1)
+    all_units = first_weights(keras.models.load_model(project / "data/models/m.keras"))
+    assert all_units is not None
+    np.testing.assert_array_equal(snapshots[-1], all_units[:SNAPSHOT_UNITS])
+    assert len({snapshot.tobytes() for snapshot in snapshots}) == 3
 
 
+@pytest.mark.usefixtures("tensorflow")
 def test_tensorflow_tunes_nothing_beside_a_training_or_epochs_would_end_late(
     project: Path,
 ) -> None:
-    code = """
-import numpy as np
-from pathlib import Path
-from stages.lib.splits import read_part
-from stages.train import _dataset
-batches = _dataset(read_part(Path("data/splits/tiny"), "train"), [np.arange(5)] * 3)
-print(batches.options().autotune.enabled)
-"""
-    assert run(project, code).split()[-1] == "False"
+    part = read_part(project / "data/splits/tiny", "train")
+    assert not batches(part, [np.arange(5)] * 3).options().autotune.enabled
 
 
-# Ends the process right after the state of epoch 2 is written, or halfway through writing it.
-KILLED = """
-import os, signal
-import numpy as np
-from stages import train
-from stages.networks.checkpoint import Checkpoint
-save = Checkpoint.save
-def save_and_die(self, model, progress):
-    save(self, model, progress)
-    if len(progress.history) == 2:
-        self.wait()
-        {before}
-        os.kill(os.getpid(), signal.SIGKILL)
-Checkpoint.save = save_and_die
-train.main("m")
-"""
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_a_training_that_was_killed_goes_on_to_the_same_bytes(
     project: Path, uninterrupted: Trained, precision: str
 ) -> None:
     write_params(project, precision=precision)
-    with pytest.raises(AssertionError):
-        run(project, KILLED.format(before="pass"))
-    assert "going on after row 2 of the history" in run(project)
+    train_until_killed(project)
+    assert "going on after row 2 of the history" in train(project)
     assert digests(project) == digests(uninterrupted(precision)[0])
 
 
+@pytest.mark.slow
 def test_a_training_in_steps_that_was_killed_goes_on_to_the_same_bytes_and_snapshots(
     tmp_path: Path,
 ) -> None:
@@ -299,33 +294,21 @@ def test_a_training_in_steps_that_was_killed_goes_on_to_the_same_bytes_and_snaps
     layers = ["Flatten", {"Dense": {"units": 12}}, {"Dropout": {"rate": 0.3}}]
     for project in (whole, killed):
         write_params(project, {"epochs": None, "steps": 11, "every": 3}, layers)
-    run(whole)
-    with pytest.raises(AssertionError):
-        run(killed, KILLED.format(before="pass"))
-    assert "going on after row 2 of the history" in run(killed)
+    train(whole)
+    train_until_killed(killed)
+    assert "going on after row 2 of the history" in train(killed)
     assert digests(killed) == digests(whole)
-    assert np.load(killed / "data/snapshots/m.npy").shape == (5, stage.UNITS, 8, 8, 1)
+    assert np.load(killed / "data/snapshots/m.npy").shape == (5, SNAPSHOT_UNITS, 8, 8, 1)
 
 
+@pytest.mark.slow
 def test_a_training_that_ran_out_of_disk_goes_on_when_there_is_room(
     project: Path, uninterrupted: Trained
 ) -> None:
-    code = """
-import errno
-from stages import train
-from stages.networks import checkpoint
-savez, saved = checkpoint.np.savez, []
-def full(file, **arrays):
-    if saved:
-        file.write(b"half of it")
-        raise OSError(errno.ENOSPC, "No space left on device")
-    saved.append(savez(file, **arrays))
-checkpoint.np.savez = full
-train.main("m")
-"""
-    with pytest.raises(AssertionError, match="No space left"):
-        run(project, code)
-    assert "going on after row 1 of the history" in run(project)
+    done = run(project, str(PROGRAMS / "train_on_full_disk.py"))
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "going on after row 1 of the history" in train(project)
     assert digests(project) == digests(uninterrupted("float32")[0])
 
 
@@ -334,8 +317,8 @@ def test_a_state_knows_its_data_its_code_and_its_versions(
     project: Path, monkeypatch: pytest.MonkeyPatch, other: str
 ) -> None:
     folder, environment = project / "data/splits/tiny", {"keras": "3"}
-    before = stage.identity(folder, {"seed": 0}, environment)
-    assert stage.identity(folder, {"seed": 0}, environment) == before
+    before = stage.fingerprint(folder, {"seed": 0}, environment)
+    assert stage.fingerprint(folder, {"seed": 0}, environment) == before
     if other == "data":
         labels = folder / "train_labels.npy"
         content = labels.read_bytes()
@@ -346,85 +329,75 @@ def test_a_state_knows_its_data_its_code_and_its_versions(
         monkeypatch.setattr(sys.modules["stages.networks.network"], "__file__", str(changed))
     else:
         environment = {"keras": "4"}
-    assert stage.identity(folder, {"seed": 0}, environment) != before
+    assert stage.fingerprint(folder, {"seed": 0}, environment) != before
 
 
+@pytest.mark.parametrize("room", ["lib", "networks"])
+def test_a_state_knows_two_modules_of_one_file_name_apart(
+    project: Path, monkeypatch: pytest.MonkeyPatch, room: str
+) -> None:
+    files = {}
+    for name, module in (("lib", "stages.lib.files"), ("networks", "stages.networks.network")):
+        files[name] = project / name / "files.py"
+        files[name].parent.mkdir()
+        files[name].write_text("# as it was")
+        monkeypatch.setattr(sys.modules[module], "__file__", str(files[name]))
+    before = stage.fingerprint(project / "data/splits/tiny")
+    files[room].write_text("# another")
+    assert stage.fingerprint(project / "data/splits/tiny") != before
+
+
+def test_a_state_names_files_by_their_path_in_the_repository(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(TOP)
+    names = stage.fingerprint(project / "data/splits/tiny")["files"].keys()
+    assert {"stages/train.py", "stages/networks/network.py", "stages/lib/files.py"} <= names
+    monkeypatch.chdir(project)
+    names = stage.fingerprint(Path("data/splits/tiny"))["files"].keys()
+    assert {"data/splits/tiny/summary.json", "data/splits/tiny/train_labels.npy"} <= names
+
+
+@pytest.mark.slow
 def test_a_training_that_diverges_says_so_and_leaves_no_model(project: Path) -> None:
     write_params(project, {"optimizer": {"SGD": {"learning_rate": 1e30}}})
-    code = "import sys; from stages.train import main, run; sys.argv[1:] = 'm'; run(main)"
-    with pytest.raises(AssertionError, match=r"error: the training diverged: epoch 1, .* nan"):
-        run(project, code)
+    done = run(project, "-m", "stages.train", "m")
+    assert done.returncode == 1
+    assert re.match(r"error: the training diverged: epoch 1, .* nan", done.stderr), done.stderr
     assert not list((project / "data").glob("*/m.*"))
 
 
+@pytest.mark.slow
 def test_a_state_that_was_cut_off_is_not_believed(project: Path, uninterrupted: Trained) -> None:
-    with pytest.raises(AssertionError):
-        run(project, KILLED.format(before="os.truncate(self._path, 3000)"))
-    assert "the saved state is incomplete: set aside" in run(project)
+    train_until_killed(project, "3000")
+    assert "the saved state is incomplete: set aside" in train(project)
     assert digests(project) == digests(uninterrupted("float32")[0])
 
 
+@pytest.mark.slow
 def test_a_state_of_another_seed_is_not_resumed_and_gives_another_model(
     project: Path, uninterrupted: Trained
 ) -> None:
-    with pytest.raises(AssertionError):
-        run(project, KILLED.format(before="pass"))
+    train_until_killed(project)
     write_params(project, seed=1)
-    assert "belongs to other params, data, code or versions: set aside" in run(project)
-    resumed = digests(project)
-    assert resumed["m.keras"] != digests(uninterrupted("float32")[0])["m.keras"]
-    run(project)
-    assert digests(project) == resumed
+    assert "belongs to other params, data, code or versions: set aside" in train(project)
+    anew = digests(project)
+    assert anew["m.keras"] != digests(uninterrupted("float32")[0])["m.keras"]
+    train(project)
+    assert digests(project) == anew
 
 
+@pytest.mark.slow
 def test_a_gpu_that_is_not_there_is_an_error_before_any_data_is_read(tmp_path: Path) -> None:
     write_params(tmp_path, device="gpu")
-    done = subprocess.run(
-        [sys.executable, "-m", "stages.train", "m"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(TOP), "CUDA_VISIBLE_DEVICES": "-1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run(tmp_path, "-m", "stages.train", "m", CUDA_VISIBLE_DEVICES="-1")
     assert done.returncode == 1
     assert done.stderr.startswith("error: device is 'gpu', but TensorFlow sees no GPU")
 
 
+@pytest.mark.slow
 def test_two_devices_share_each_batch_and_learn_what_one_learns(project: Path) -> None:
-    code = """
-import numpy as np
-from pathlib import Path
-from stages import train
-from stages.lib import params
-from stages.lib.command import UserError
-from stages.networks.checkpoint import Checkpoint
-from stages.networks.network import Network, build_network, build_optimizer
-from stages.networks.runtime import keras, strategy_over, tf
-from stages.lib.splits import read_part
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-folder = Path("data/splits/tiny")
-network = Network(layers=["Flatten", {"Dropout": {"rate": DROPOUT}}])
-options = train.Options(optimizer={"SGD": {"learning_rate": 1e-5}}, batch_size=16, epochs=2)
-weights = []
-for devices in (["CPU:0"], ["CPU:0", "CPU:1"]):
-    keras.utils.set_random_seed(0)
-    strategy = strategy_over(devices)
-    assert strategy.num_replicas_in_sync == len(devices)
-    with strategy.scope():
-        model = build_network(network, (8, 8, 1), 2, "n")
-        optimizer = build_optimizer(options.optimizer, 8, "o")
-        train.compile_model(model, optimizer)
-    state = Checkpoint(Path("state"), {})
-    with state.locked():
-        progress = train.train(
-            model, read_part(folder, "train"), read_part(folder, "valid"), options, 0, state
-        )
-    weights.append(model.get_weights()[0])
-assert len(progress.history) == 2
-print(abs(weights[0] - weights[1]).max(), abs(weights[0]).max())
-"""
-    difference, largest = map(float, run(project, code.replace("DROPOUT", "0.0")).split()[-2:])
+    printed = run_program(project, "train_on_two_devices.py", "0.0")
+    difference, largest = map(float, printed.split()[-2:])
     assert difference < 1e-5 < largest
-    run(project, code.replace("DROPOUT", "0.5"))
+    run_program(project, "train_on_two_devices.py", "0.5")

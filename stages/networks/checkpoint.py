@@ -1,7 +1,7 @@
-"""The state of a training, so that one that was interrupted goes on to the same bytes.
+"""The state of a training, so that an interrupted one goes on to the same bytes.
 
-A state holds every variable of the model and its optimizer and the progress so far. What else a
-training depends on (shuffle order, dropout, augmentation) follows from the seed and the step.
+A state holds every variable of the model and of its optimizer, and the progress so far. The order
+of the images, dropout and augmentation need no state: they follow from the seed and the step.
 """
 
 import fcntl
@@ -26,11 +26,11 @@ from stages.networks.runtime import keras
 
 @dataclass
 class Progress:
-    """What a training has to show so far, a row an epoch or every so many steps.
+    """What a training has recorded so far, at the end of each epoch or every so many steps.
 
     Attributes:
-        history: The figures of each row.
-        snapshots: Some of the weights after each row, all of the same shape.
+        history: The metrics by name, a row each time.
+        snapshots: Some of the weights, an array each time, all of the same shape.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)
@@ -38,17 +38,18 @@ class Progress:
 
 
 class Checkpoint:
-    """One training's state in `folder`, believed only by a training with the same `identity`."""
+    """The state of one training in `folder`. Only a training with its `fingerprint` resumes it."""
 
-    def __init__(self, folder: Path, identity: dict[str, Any]):
+    def __init__(self, folder: Path, fingerprint: dict[str, Any]):
         self.folder = folder
         self._path = folder / "state.npz"
-        self._identity = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        text = json.dumps(fingerprint, sort_keys=True)
+        self._fingerprint = hashlib.sha256(text.encode()).hexdigest()
         self._writing: Future[None] | None = None
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the folder for this process alone; the folder is gone when the block ends well.
+        """Keeps other processes out of the folder, and deletes it if the block ends well.
 
         Raises:
             UserError: Another process trains this model.
@@ -68,8 +69,9 @@ class Checkpoint:
     def save(self, model: keras.Model, progress: Progress) -> None:
         """Replaces the state by that of `model`, which is compiled, and its `progress`.
 
-        Within `locked`. The state is taken at once, and written while the training goes on: VGG-16
-        and its optimizer are 403 MB, a second and more. The next call raises what the writing met.
+        Call it within `locked`. It copies the state at once and writes it while the training goes
+        on: VGG-16 and its optimizer are 403 MB, which take a second and more. The next call raises
+        the errors of this writing.
         """
         self.wait()
         arrays = {f"{i:04}": variable.numpy() for i, variable in enumerate(_variables(model))}
@@ -81,29 +83,29 @@ class Checkpoint:
         """Returns when the last state is written.
 
         Raises:
-            OSError: It could not be written: the one before it was kept.
+            OSError: The state could not be written; the one before it is still there.
         """
         if self._writing:
             self._writing.result()
 
     def _write(self, arrays: dict[str, Any]) -> None:
         with write_atomically(self._path) as [part], part.open("wb") as file:
-            np.savez(file, identity=self._identity, **arrays)
+            np.savez(file, fingerprint=self._fingerprint, **arrays)
             file.flush()
-            os.fsync(file.fileno())  # or a power cut could leave neither the old state nor the new
+            os.fsync(file.fileno())  # or a power cut could lose both the old state and the new one
 
     def restore(self, model: keras.Model) -> Progress:
         """Puts the saved state into `model`, which is compiled and built, and returns the progress.
 
-        Without a state, or with one that is incomplete or belongs to another training, `model` is
-        left as it is and there is no progress; the log says which.
+        A state that is incomplete or belongs to another training is set aside, with a line in the
+        log. Then, or without any state, `model` stays as it is and the progress is empty.
         """
         if not self._path.exists():
             return Progress()
         variables = _variables(model)
         try:
             with np.load(self._path) as state:
-                if str(state["identity"]) != self._identity:
+                if str(state["fingerprint"]) != self._fingerprint:
                     self._set_aside("belongs to other params, data, code or versions")
                     return Progress()
                 progress = Progress(json.loads(str(state["history"])), list(state["snapshots"]))

@@ -1,4 +1,4 @@
-"""Saving `.keras` files that depend on nothing but the model."""
+"""Saving `.keras` files whose bytes depend on the model alone."""
 
 import io
 import json
@@ -12,11 +12,11 @@ _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 
 
 def save_model(model: keras.Model, path: Path) -> None:
-    """Writes `model` without its optimizer to `path`: two saves of the same weights are one file.
+    """Writes `model` without its optimizer to `path`: the same weights give the same bytes.
 
-    Keras's own file holds the time of saving, in `metadata.json` and with each entry of the zip,
-    and in `config.json` the memory addresses of objects that layers share.
-    `keras.models.load_model` reads this one as any other.
+    Keras itself stores the time of saving, in `metadata.json` and in each entry of the zip, and the
+    memory addresses of objects that layers share, in `config.json`. This function replaces them;
+    `keras.models.load_model` reads the file like any other.
     """
     bare = keras.Model(model.inputs, model.outputs, name="model")
     keras.saving.save_model(bare, path)
@@ -33,6 +33,7 @@ def save_model(model: keras.Model, path: Path) -> None:
 
 
 def _number_shared_objects(config: str) -> str:
+    """Replaces the addresses by 1, 2, 3, in the order in which they appear."""
     numbers: dict[str, str] = {}
     return re.sub(
         r'(?<="shared_object_id": )\d+',

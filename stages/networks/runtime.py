@@ -1,11 +1,11 @@
 """Keras and TensorFlow, set up so that the same params give the same bytes.
 
-Import both from here: what TensorFlow reads from the environment must be set before its import.
+Import both from here: this module sets what TensorFlow reads from the environment on import.
 
-What the bytes depend on, measured on a CPU (TensorFlow 2.21): convolutions and batch normalisation
-sum their gradients in as many parts as TensorFlow has threads, so weights trained with 2, 4 and 8
-threads differ; with the same `threads`, one core and two give the same bytes. Hence `threads` is
-a param, not whatever the machine has.
+The number of threads changes the bytes, so `threads` is a param and not whatever the machine has.
+Measured on a CPU with TensorFlow 2.21: convolutions and batch normalisation sum their gradients in
+as many parts as TensorFlow has threads, so weights trained with 2, 4 and 8 threads differ. With the
+same `threads`, one core and two give the same bytes.
 """
 
 import os
@@ -23,7 +23,7 @@ from stages.lib.command import UserError
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """TensorFlow's C++ side prints a page of notices that no setting of its own turns off."""
+    """Hides the page of notices that TensorFlow's C++ code prints whatever its settings say."""
     stderr = os.dup(2)
     with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
         os.dup2(nowhere.fileno(), 2)
@@ -35,11 +35,11 @@ def _silent_stderr() -> Iterator[None]:
 
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
-os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # its default differs from one processor to another
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # what matters comes as an exception
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # the default depends on the processor
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # errors come as exceptions
 
-# Keras imports both wherever they are installed, for parts of it that nothing here uses: a third of
-# the seconds that a stage takes to start.
+# Hide two libraries from Keras, which imports them for parts that nothing here uses. That would be
+# a third of the time that a stage takes to start.
 _modules: dict[str, Any] = sys.modules
 _hidden = {"matplotlib", "sklearn"} - _modules.keys()
 _modules |= dict.fromkeys(_hidden)
@@ -61,8 +61,8 @@ class Runtime:
     """What a process computes with.
 
     Attributes:
-        strategy: Its scope is to build models in; it mirrors them over several GPUs.
-        environment: What the bytes depend on besides params, data and code: names and versions.
+        strategy: Models are built in its scope; it mirrors them over several GPUs.
+        environment: Versions and devices, which the bytes depend on besides params, data and code.
     """
 
     strategy: tf.distribute.Strategy
@@ -74,18 +74,17 @@ def set_up(
 ) -> Runtime:
     """Seeds every random generator, makes all operations deterministic, and picks the devices.
 
-    Call it once a process, before anything else uses TensorFlow. It prints one line: the device
-    and, where it is given, the precision.
+    Call it once in a process, before anything else uses TensorFlow. It prints a line with the
+    device and the precision, if one is given.
 
     Args:
-        device: `gpu` takes all GPUs of the machine, `cpu` none, `auto` GPUs where there are some.
-        threads: Threads that one operation and that one step may use.
-        precision: Keras's dtype policy for the layers that are built afterwards; a saved model
-            brings its own.
-        seed: Of Python's, NumPy's and TensorFlow's generators.
+        device: `gpu` takes all GPUs of the machine, `cpu` none, `auto` all GPUs if there are any.
+        threads: The number of threads within an operation, and of operations at a time.
+        precision: Keras's dtype policy for layers that are built later; a saved model has its own.
+        seed: Seeds the generators of Python, NumPy and TensorFlow.
 
     Raises:
-        UserError: `device` is `gpu` and TensorFlow sees none.
+        UserError: `device` is `gpu`, but TensorFlow sees none.
     """
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
@@ -100,7 +99,7 @@ def set_up(
         tf.config.experimental.set_memory_growth(gpu, True)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
-    keras.config.set_floatx("float32")  # whatever the user's keras.json says
+    keras.config.set_floatx("float32")  # the user's keras.json may differ
     keras.config.set_image_data_format("channels_last")
     policy = precision or "float32"
     keras.config.set_dtype_policy(policy)
@@ -115,9 +114,9 @@ def set_up(
 
 
 def strategy_over(devices: list[str]) -> tf.distribute.Strategy:
-    """Returns the strategy for training on `devices`: mirrored where there are several.
+    """Returns a strategy for training on `devices`, which mirrors the model if there are several.
 
-    Each step's batch is divided among the devices, so a recipe does not change with their number.
+    The devices share each batch, so a recipe holds for any number of them.
     """
     if len(devices) > 1:
         return tf.distribute.MirroredStrategy(devices)

@@ -10,49 +10,52 @@ import numpy as np
 
 from stages.networks.runtime import keras
 
+SNAPSHOT_UNITS = 10  # hidden units whose weights a snapshot holds
+
 
 def first_weights(model: keras.Model) -> np.ndarray | None:
     """Returns the weights of the first layer's units as images.
 
     Returns:
-        float32 [units, height, width, channels], or `None` unless the first layer that has weights
-        is a dense one which sees all pixels.
+        float32 [units, height, width, channels]; `None` unless the first layer with weights is a
+        dense one that sees all pixels.
     """
-    weighted = _weighted(model)
-    if not weighted or not isinstance(weighted[0], keras.layers.Dense):
+    layers = _weighted_layers(model)
+    if not layers or not isinstance(layers[0], keras.layers.Dense):
         return None
-    return _as_images(weighted[0].kernel.numpy(), model)
+    return _as_images(layers[0].kernel.numpy(), model)
+
+
+def take_snapshot(model: keras.Model) -> np.ndarray:
+    """Returns `first_weights` of the first `SNAPSHOT_UNITS` units, of none where it is `None`."""
+    weights = first_weights(model)
+    if weights is None:
+        return np.empty((0, *model.input_shape[1:]), np.float32)
+    return weights[:SNAPSHOT_UNITS]
 
 
 def class_images(model: keras.Model) -> np.ndarray | None:
-    """Returns the product of all weight matrices: what each class would be, were all units linear.
+    """Returns the product of all weight matrices.
+
+    It shows what the network would look for in each class if all its units were linear.
 
     Returns:
-        float32 [classes, height, width, channels], or `None` unless all weights are of dense layers
-        which follow each other.
+        float32 [classes, height, width, channels]; `None` unless all weights are those of dense
+        layers that follow each other.
     """
-    weighted = _weighted(model)
-    if not all(isinstance(layer, keras.layers.Dense) for layer in weighted):
+    layers = _weighted_layers(model)
+    if not all(isinstance(layer, keras.layers.Dense) for layer in layers):
         return None
     if any(len(keras.tree.flatten(layer.input)) > 1 for layer in model.layers):
         return None
-    kernels = [layer.kernel.numpy() for layer in weighted]
+    kernels = [layer.kernel.numpy() for layer in layers]
     if any(before.shape[1] != after.shape[0] for before, after in pairwise(kernels)):
         return None
-    # BLAS, behind `@`, sums in as many parts as there are cores, to other bytes; `einsum` does not.
+    # `@` uses BLAS, whose order of summation depends on the number of cores; `einsum` does not.
     *others, product = (kernel.astype(np.float64) for kernel in kernels)
     for kernel in reversed(others):
         product = np.einsum("ij,jk->ik", kernel, product)
     return _as_images(product.astype(np.float32), model)
-
-
-def _weighted(model: keras.Model) -> list[keras.layers.Layer]:
-    return [layer for layer in model.layers if layer.count_params()]
-
-
-def _as_images(kernel: np.ndarray, model: keras.Model) -> np.ndarray | None:
-    shape = model.input_shape[1:]
-    return kernel.T.reshape(-1, *shape) if kernel.shape[0] == prod(shape) else None
 
 
 def first_filters(model: keras.Model) -> np.ndarray | None:
@@ -62,3 +65,12 @@ def first_filters(model: keras.Model) -> np.ndarray | None:
             kernel: np.ndarray = layer.kernel.numpy()
             return np.moveaxis(kernel, -1, 0)
     return None
+
+
+def _weighted_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    return [layer for layer in model.layers if layer.count_params()]
+
+
+def _as_images(kernel: np.ndarray, model: keras.Model) -> np.ndarray | None:
+    shape = model.input_shape[1:]
+    return kernel.T.reshape(-1, *shape) if kernel.shape[0] == prod(shape) else None
