@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from stages.lib import params
 
 TOP = Path(__file__).parent.parent
+OPEN = Path(__file__).with_name("programs") / "open_with_plain_keras.py"
 # DVC's rule for the names of artifacts.
 NAME = re.compile(r"[a-z0-9]([a-z0-9-/]*[a-z0-9])?")
 
@@ -42,25 +43,6 @@ def published(project: Project, tmp_path: Path) -> Project:
     return project
 
 
-# Keras alone, in a folder where neither this project's code nor its files are.
-OPENS = """
-import json, sys
-import keras
-import numpy as np
-shapes = {}
-for path in sys.argv[1:]:
-    model = keras.models.load_model(path)
-    shape = model.input_shape[1:]
-    images = np.random.default_rng(0).integers(0, 256, (5, *shape), np.uint8)
-    probabilities = model.predict(images, verbose=0)
-    assert np.allclose(probabilities.sum(1), 1, atol=1e-6) and (probabilities >= 0).all()
-    assert np.ptp(probabilities, axis=0).max() > 0, "the same for every image"
-    shapes[path] = [shape, probabilities.shape]
-assert not any(name.split(".")[0] == "stages" for name in sys.modules)
-print(json.dumps(shapes))
-"""
-
-
 def test_a_model_brought_from_another_repository_opens_with_plain_keras(
     published: Project, tmp_path: Path
 ) -> None:
@@ -79,8 +61,9 @@ def test_a_model_brought_from_another_repository_opens_with_plain_keras(
         model = published.folder / f"data/models/{original}.keras"
         assert files[f"{name}.keras"].read_bytes() == model.read_bytes()
     done = subprocess.run(
-        [sys.executable, "-c", OPENS, "cnn.keras", "dense.keras"],
+        [sys.executable, str(OPEN), "cnn.keras", "dense.keras"],
         cwd=elsewhere.folder,
+        # Keras alone: neither this project's code nor its files are at hand.
         env=os.environ | {"PYTHONPATH": "", "KERAS_BACKEND": "tensorflow"},
         capture_output=True,
         text=True,

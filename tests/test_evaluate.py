@@ -9,24 +9,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from stages import evaluate, plot
 from stages.lib.files import read_json, write_json
-from stages.lib.splits import Part
 from stages.networks import inspection
 from stages.networks.keras_file import save_model
 from stages.networks.network import Network, build_network
 from stages.networks.runtime import keras
 from stages.networks.weights import class_images, first_weights
+from stages.results import measures
 
-TOP = Path(__file__).parents[1]
-PARAMS = """
-models:
-  dense: {dataset: digits}
-  convolutional: {dataset: pets}
-evaluation: {device: cpu, threads: 1, batch_size: 8, seed: 0}
-plots: {text_size: 9, dpi: 50, feature_maps: {}}
-"""
+TOP = Path(__file__).parent.parent
+PROGRAMS = Path(__file__).with_name("programs")
 DIGITS = ["0", "1", "2"]
 PETS = ["cat", "dog"]
 DENSE = Network(
@@ -45,6 +40,17 @@ CONVOLUTIONAL = Network(
         "GlobalAveragePooling2D",
     ]
 )
+PARAMS = {
+    "models": {
+        name: {"dataset": dataset, "network": network.model_dump(), "training": {"epochs": 2}}
+        for name, dataset, network in (
+            ("dense", "digits", DENSE),
+            ("convolutional", "pets", CONVOLUTIONAL),
+        )
+    },
+    "evaluation": {"device": "cpu", "threads": 1, "batch_size": 8, "seed": 0},
+    "plots": {"text_size": 9, "dpi": 50, "feature_maps": {}},
+}
 
 
 def random_images(count: int, *shape: int, seed: int = 0) -> np.ndarray:
@@ -55,7 +61,9 @@ def write_dataset(
     folder: Path, classes: list[str], shape: tuple[int, ...], names: list[str]
 ) -> None:
     folder.mkdir(parents=True)
-    write_json(folder / "summary.json", {"classes": classes, "image_shape": shape})
+    images = {"train": dict.fromkeys(classes, 40)}
+    summary = {"classes": classes, "image_shape": shape, "origin": "drawn", "images": images}
+    write_json(folder / "summary.json", summary)
     for index, part in enumerate(("train", "valid", "test")):
         labels = np.arange(40, dtype=np.uint8) % len(classes)
         np.save(folder / f"{part}_images.npy", random_images(40, *shape, seed=index))
@@ -68,7 +76,7 @@ def write_dataset(
 def project(tmp_path_factory: pytest.TempPathFactory, tensorflow: None) -> Iterator[Path]:  # noqa: ARG001
     """A project in which both models have been evaluated, as the current directory."""
     top = tmp_path_factory.mktemp("project")
-    (top / "params.yaml").write_text(PARAMS)
+    (top / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     names = [*(str(number) for number in range(120, 0, -1)), "extra"]
     write_dataset(top / "data/splits/digits", DIGITS, (6, 6, 1), [])
     write_dataset(top / "data/splits/pets", PETS, (12, 12, 3), names)
@@ -103,7 +111,7 @@ def saved(model: str) -> keras.Model:
     return keras.models.load_model(f"data/models/{model}.keras", compile=False)
 
 
-def say(model: str, images: np.ndarray) -> np.ndarray:
+def predict(model: str, images: np.ndarray) -> np.ndarray:
     """Returns the saved model's probabilities, without `evaluate`."""
     probabilities: np.ndarray = saved(model)([images.astype(np.float32)]).numpy()
     return probabilities
@@ -116,7 +124,7 @@ def test_metrics_are_those_of_a_plain_recomputation(model: str, dataset: str) ->
     for part in ("valid", "test"):
         images = np.load(f"data/splits/{dataset}/{part}_images.npy")
         labels = np.load(f"data/splits/{dataset}/{part}_labels.npy")
-        probabilities = say(model, images).astype(np.float64)
+        probabilities = predict(model, images).astype(np.float64)
         right = probabilities[np.arange(len(labels)), labels]
         expected[f"{part}_accuracy"] = float((probabilities.argmax(1) == labels).mean())
         expected[f"{part}_loss"] = float(-np.log(np.maximum(right, 1e-7)).mean())
@@ -130,7 +138,7 @@ def test_metrics_are_those_of_a_plain_recomputation(model: str, dataset: str) ->
 @pytest.mark.usefixtures("project")
 def test_predictions_are_the_models_own_in_the_order_of_the_test_images() -> None:
     images = np.load("data/splits/digits/test_images.npy")
-    expected = say("dense", images)
+    expected = predict("dense", images)
     np.testing.assert_allclose(load("dense", "test_probabilities"), expected, atol=1e-5)
     np.testing.assert_array_equal(
         load("dense", "test_labels"), np.load("data/splits/digits/test_labels.npy")
@@ -152,7 +160,7 @@ def test_the_confusion_matrix_counts_true_classes_in_rows_and_predicted_ones_in_
 def test_precision_recall_and_areas_are_of_each_class_against_the_rest() -> None:
     labels = np.array([0, 0, 0, 1], np.uint8)
     probabilities = np.array([[0.9, 0.1, 0], [0.8, 0.2, 0], [0.3, 0.7, 0], [0.4, 0.6, 0]])
-    measured = evaluate.measure_classes(labels, probabilities, DIGITS).set_index("class")
+    measured = measures.measure_classes(labels, probabilities, DIGITS).set_index("class")
     assert measured["images"].tolist() == [3, 1, 0]
     assert measured["precision"].tolist() == pytest.approx([1, 0.5, 0])
     assert measured["recall"].tolist() == pytest.approx([2 / 3, 1, 0])
@@ -165,12 +173,12 @@ def test_precision_recall_and_areas_are_of_each_class_against_the_rest() -> None
 def test_the_curves_are_of_each_class_that_some_but_not_all_images_have() -> None:
     labels = np.array([0, 0, 0, 1], np.uint8)
     probabilities = np.array([[0.9, 0.1, 0], [0.8, 0.2, 0], [0.3, 0.7, 0], [0.4, 0.6, 0]])
-    curves = evaluate.trace_curves(labels, probabilities)
+    curves = measures.trace_curves(labels, probabilities)
     areas = {
         "roc": ("roc_auc", "false_positive_rate", "true_positive_rate"),
         "precision_recall": ("average_precision", "recall", "precision"),
     }
-    measured = evaluate.measure_classes(labels, probabilities, DIGITS)
+    measured = measures.measure_classes(labels, probabilities, DIGITS)
     for name, (area, x, y) in areas.items():
         assert curves[name]["class"].unique().tolist() == [0, 1]
         for index in (0, 1):
@@ -178,14 +186,14 @@ def test_the_curves_are_of_each_class_that_some_but_not_all_images_have() -> Non
             heights = points[y] if name == "precision_recall" else points[y].rolling(2).mean()
             steps = points[x].diff().shift(-1 if name == "precision_recall" else 0).abs()
             assert (steps * heights).sum() == pytest.approx(measured.loc[index, area])
-    nothing_to_tell = evaluate.trace_curves(np.zeros(4, np.uint8), probabilities)
+    nothing_to_tell = measures.trace_curves(np.zeros(4, np.uint8), probabilities)
     assert [len(points) for points in nothing_to_tell.values()] == [0, 0]
 
 
 def test_the_calibration_error_is_the_mean_distance_of_accuracy_and_confidence() -> None:
     labels = np.array([0, 0, 1, 0], np.uint8)
     probabilities = np.array([[0.95, 0.05], [0.98, 0.02], [0.95, 0.05], [0.45, 0.55]], np.float32)
-    bins, error = evaluate.calibrate(labels, probabilities)
+    bins, error = measures.calibrate(labels, probabilities)
     assert bins["images"].tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 0, 3]
     assert bins["confidence"].iloc[9] == pytest.approx(0.96)
     assert bins["accuracy"].iloc[9] == pytest.approx(2 / 3)
@@ -195,19 +203,19 @@ def test_the_calibration_error_is_the_mean_distance_of_accuracy_and_confidence()
 
 def test_predictions_that_are_all_right_and_sure_have_no_calibration_error() -> None:
     labels = np.array([1, 0], np.uint8)
-    assert evaluate.calibrate(labels, np.array([[0.0, 1.0], [1.0, 0.0]]))[1] == 0
+    assert measures.calibrate(labels, np.array([[0.0, 1.0], [1.0, 0.0]]))[1] == 0
 
 
 def test_mistakes_are_the_wrong_predictions_with_the_surest_first() -> None:
     labels = np.array([0, 1, 1, 0], np.uint8)
     probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.8, 0.2], [0.3, 0.7]])
-    assert evaluate.find_mistakes(labels, probabilities).tolist() == [2, 3, 1]
+    assert measures.find_mistakes(labels, probabilities).tolist() == [2, 3, 1]
 
 
 @pytest.mark.usefixtures("project")
 def test_mistakes_come_with_image_label_and_probabilities() -> None:
     labels, probabilities = load("dense", "test_labels"), load("dense", "test_probabilities")
-    first = evaluate.find_mistakes(labels, probabilities)[0]
+    first = measures.find_mistakes(labels, probabilities)[0]
     images = np.load("data/splits/digits/test_images.npy")
     np.testing.assert_array_equal(load("dense", "mistakes_images")[0], images[first])
     np.testing.assert_array_equal(load("dense", "mistakes_probabilities")[0], probabilities[first])
@@ -222,10 +230,10 @@ def test_the_submission_has_each_unlabelled_image_once_by_number() -> None:
     rows = dict(line.split(",") for line in lines[1:])
     assert list(rows) == [*(str(number) for number in range(1, 121)), "extra"]
     images = np.load("data/splits/pets/unlabelled_images.npy")  # from 120 down to 1
-    said = say("convolutional", images)
-    clear = np.abs(said[:120, 0] - 0.5) > 1e-3
+    probabilities = predict("convolutional", images)
+    clear = np.abs(probabilities[:120, 0] - 0.5) > 1e-3
     labels = np.array([rows[str(number)] for number in range(120, 0, -1)], int)
-    np.testing.assert_array_equal(labels[clear], said[:120].argmax(1)[clear])
+    np.testing.assert_array_equal(labels[clear], probabilities[:120].argmax(1)[clear])
     assert clear.any()
 
 
@@ -246,8 +254,8 @@ def test_no_more_than_a_hundred_unlabelled_images_are_kept() -> None:
     kept, all_images = load("convolutional", "shown_images"), random_images(121, 12, 12, 3, seed=9)
     assert len(kept) == 100
     assert {image.tobytes() for image in kept} < {image.tobytes() for image in all_images}
-    said = say("convolutional", kept)
-    np.testing.assert_allclose(load("convolutional", "shown_probabilities"), said, atol=1e-5)
+    expected = predict("convolutional", kept)
+    np.testing.assert_allclose(load("convolutional", "shown_probabilities"), expected, atol=1e-5)
 
 
 def test_another_seed_chooses_other_images_in_their_order() -> None:
@@ -322,27 +330,16 @@ def test_large_feature_maps_are_reduced_to_64_pixels_and_64_channels() -> None:
     assert maps.shape == (1, 64, 32, 64)
 
 
+@pytest.mark.slow
 def test_class_images_are_the_same_bytes_on_one_core() -> None:
-    code = """
-import hashlib, os
-os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:int(os.environ['CORES'])]))
-from stages.networks.network import Network, build_network
-from stages.networks.runtime import set_up
-from stages.networks.weights import class_images
-set_up("cpu", threads=1)
-network = Network(layers=["Flatten", {"Dense": {"units": 1024}}])
-images = class_images(build_network(network, (28, 28, 1), 10, "network"))
-assert images.shape == (10, 28, 28, 1) and images.dtype == "float32"
-print(hashlib.sha256(images.tobytes()).hexdigest())
-"""
-    one, all_ = (
+    program = str(PROGRAMS / "class_images.py")
+    on_one_core, on_all_cores = (
         subprocess.check_output(
-            [sys.executable, "-c", code],
-            env=os.environ | {"PYTHONPATH": str(TOP), "CORES": cores},
+            [sys.executable, *arguments], env=os.environ | {"PYTHONPATH": str(TOP)}
         )
-        for cores in ("1", "64")
+        for arguments in ([str(PROGRAMS / "on_one_core.py"), program], [program])
     )
-    assert one == all_
+    assert on_one_core == on_all_cores
 
 
 def test_grad_cam_looks_at_what_all_branches_of_a_network_give() -> None:
@@ -401,9 +398,9 @@ def test_half_precision_and_branching_networks_can_be_inspected() -> None:
 
 
 def test_accuracy_and_loss_are_rounded_to_four_places() -> None:
-    part = Part(np.empty((3, 0)), np.array([0, 1, 1], np.uint8))
+    labels = np.array([0, 1, 1], np.uint8)
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], np.float32)
-    assert evaluate.measure(part, probabilities) == {"accuracy": 0.6667, "loss": 0.5108}
+    assert measures.measure(labels, probabilities) == {"accuracy": 0.6667, "loss": 0.5108}
 
 
 @pytest.mark.parametrize("model", ["dense", "convolutional"])
@@ -419,6 +416,7 @@ def test_plot_draws_what_evaluate_wrote(project: Path, model: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_another_process_writes_the_same_bytes(project: Path, tmp_path: Path) -> None:
     for name in ("params.yaml", "data/splits", "data/models"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""A dataset's splits, as `split` writes them and training and evaluation read them."""
+"""Reading the parts of a dataset, as `split` writes them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,10 @@ from stages.lib.files import read_json
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a dataset.
+    """One part of a dataset: `train`, `valid` or `test`.
 
     Attributes:
-        images: uint8 [n, height, width, channels], mapped from the disk.
+        images: uint8 [n, height, width, channels], read from the disk when they are used.
         labels: uint8 [n], indexes of classes.
     """
 
@@ -24,10 +24,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """A dataset's images without labels, often none.
+    """The images of a dataset that have no labels; many datasets have none.
 
     Attributes:
-        images: uint8 [n, height, width, channels], mapped from the disk.
+        images: uint8 [n, height, width, channels], read from the disk when they are used.
         names: The names of their files without the ending, str [n].
     """
 
@@ -36,18 +36,18 @@ class Unlabelled:
 
 
 def read_part(folder: Path, name: str) -> Part:
-    """Returns the part `name` (`train`, `valid` or `test`) of the dataset split into `folder`."""
+    """Reads the part `name` of the dataset whose splits are in `folder`."""
     images = np.load(folder / f"{name}_images.npy", mmap_mode="r")
     return Part(images, np.load(folder / f"{name}_labels.npy"))
 
 
 def read_unlabelled(folder: Path) -> Unlabelled:
-    """Returns the unlabelled images of the dataset split into `folder`."""
+    """Reads the unlabelled images of the dataset whose splits are in `folder`."""
     images = np.load(folder / "unlabelled_images.npy", mmap_mode="r")
     return Unlabelled(images, np.load(folder / "unlabelled_names.npy"))
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """Returns what `split` says of the dataset: origin, classes, counts, image shape."""
+    """Reads what `split` says about the dataset: origin, classes, counts, image shape."""
     summary: dict[str, Any] = read_json(folder / "summary.json")
     return summary
