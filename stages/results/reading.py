@@ -47,8 +47,8 @@ class Results:
     @cached_property
     def right(self) -> np.ndarray:
         """Which of the test images the model gets right, bool [n]."""
-        labels: np.ndarray = self.files["test_labels"]
-        return labels == self.files["test_probabilities"].argmax(1)
+        right: np.ndarray = self.files["test_labels"] == self.files["test_probabilities"].argmax(1)
+        return right
 
 
 @dataclass(frozen=True)
