@@ -142,9 +142,11 @@ def test_the_models_pages_lead_to_each_other_and_back(open_page: Any, reproduced
 @pytest.mark.parametrize("name", ["index.html", "models/cnn.html", "models/dense.html"])
 @pytest.mark.parametrize("width", [1200, DESK])
 def test_figures_side_by_side_are_about_equally_tall(
-    open_page: Any, reproduced: Project, width: int, name: str
+    open_page: Any, reports: Path, reproduced: Project, width: int, name: str
 ) -> None:
-    opened = open_page(reproduced.folder / "reports", width, name)
+    # The tiny project's own summary has no two pictures of similar height.
+    folder = reports if name == "index.html" else reproduced.folder / "reports"
+    opened = open_page(folder, width, name)
     assert min(opened.load_pictures()) > 0
     boxes = opened.page.evaluate(
         "[...document.images].map((i) => i.getBoundingClientRect()).map((r) => [r.y, r.height])"
