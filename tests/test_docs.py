@@ -1,0 +1,439 @@
+"""What README.md and docs/ show is true: their commands run, their entries are valid.
+
+The commands of a page run in its order, in a tiny project whose datasets and models have the names
+that the pages use. DVC and the stages are the real ones.
+"""
+
+import ast
+import csv
+import re
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, get_args
+
+import cv2
+import numpy as np
+import pytest
+from conftest import TOP, Project, write_digits, write_photographs
+from dvc.cli import parse_args
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from ruamel.yaml import YAML
+
+from stages import download, split
+from stages.lib import params
+from stages.results.sentences import caveat
+from stages.results.tables import Model, to_markdown
+from stages.sources.formats import Format
+
+PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in TOP.glob("docs/*.md"))]
+LANGUAGES = {"bash", "yaml", "text"}
+# What a block may need that no test machine has.
+NEEDS = {"gpu", "cloud", "network", "graphviz"}
+# Commands that the tests of the pages leave out, and the file that runs each of them.
+RUN_ELSEWHERE = {
+    "make test": ".ci/run",
+    "make reproduce": ".ci/run",
+    "make verify": "tests/test_verify.py",
+    "dvc queue start": "tests/test_pipeline_experiments.py",
+}
+# `make test` runs all tests, so the pages' tests leave out commands that run some of them.
+PYTEST = ".venv/bin/pytest"
+# What stands for the place of a repository, and of a folder that several machines reach.
+STANDS_FOR = {
+    "https://example.com/classifiers.git": "$ORIGIN",
+    "/mnt/storage": "$STORAGE",
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    page: str
+    line: int
+    language: str
+    needs: frozenset[str]
+    text: str
+
+
+def parse(page: str) -> list[Token]:
+    return MarkdownIt("commonmark").enable("table").parse((TOP / page).read_text(encoding="utf-8"))
+
+
+def inline(page: str) -> Iterator[Token]:
+    """Yields the spans of a page: texts, code, links, pictures."""
+    for token in parse(page):
+        yield from token.children or ()
+
+
+def blocks(page: str) -> list[Block]:
+    found = []
+    for token in parse(page):
+        if token.type in ("fence", "code_block"):
+            language, *options = token.info.split() or [""]
+            needs = frozenset(option.removeprefix("needs=") for option in options)
+            line = token.map[0] + 1 if token.map else 0
+            found.append(Block(page, line, language, needs, token.content))
+    return found
+
+
+ALL_BLOCKS = [block for page in PAGES for block in blocks(page)]
+RUN_PAGES = [
+    page for page in PAGES if any(b.language == "bash" and not b.needs for b in blocks(page))
+]
+
+
+def commands(block: Block) -> list[str]:
+    """Returns the commands of a block: its lines without comments, but for the texts it writes."""
+    text = re.sub(r" <<'(\w+)'\n.*?\n\1$", "", block.text, flags=re.DOTALL | re.MULTILINE)
+    lines = (re.sub(r"(^|\s+)#.*", "", line) for line in text.splitlines())
+    return [line for line in lines if line]
+
+
+def anchors(page: str) -> set[str]:
+    """Returns the names that GitHub gives to the headings of a page."""
+    headings = [
+        token.content for before, token in pairwise(parse(page)) if before.type == "heading_open"
+    ]
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_has_fewer_than_900_words() -> None:
+    assert len((TOP / "README.md").read_text(encoding="utf-8").split()) < 900
+
+
+def test_every_block_says_its_language_and_only_known_needs() -> None:
+    for block in ALL_BLOCKS:
+        assert block.language in LANGUAGES, block
+        assert block.needs <= NEEDS, block
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page: str) -> None:
+    for token in inline(page):
+        target = str(token.attrs.get("href") or token.attrs.get("src") or "")
+        if not target or "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        found = (TOP / page).parent / path if path else TOP / page
+        assert found.exists(), target
+        if anchor:
+            assert anchor in anchors(str(found.resolve().relative_to(TOP))), target
+        if token.type == "image":
+            assert token.content, f"{target} has no text for those who do not see it"
+
+
+def test_what_runs_elsewhere_does_run_there() -> None:
+    recipes = (TOP / "Makefile").read_text()
+    for command, file in RUN_ELSEWHERE.items():
+        # A test may run what `make` would, and has a command as a list of texts.
+        text = re.sub(r'[",\s]+', " ", (TOP / file).read_text())
+        recipe = re.search(rf"^{command.removeprefix('make ')}:.*\n\t(.*)", recipes, re.MULTILINE)
+        if file == ".ci/run":
+            assert command in text
+        elif recipe:
+            module = recipe[1].rpartition(".")[2]
+            assert re.search(rf"\b{module}\b", text), command
+        else:
+            assert command in text
+
+
+def test_every_command_is_one_that_its_program_knows() -> None:
+    """Those in the text too, where they are no block that runs."""
+    targets = re.findall(r"^([\w-]+):", (TOP / "Makefile").read_text(), re.MULTILINE)
+    explained = {span for found in leading_spans().values() for span in found}
+    shown = [
+        (page, token.content)
+        for page in PAGES
+        for token in inline(page)
+        if token.type == "code_inline" and token.content not in explained
+    ]
+    shown += [
+        (f"{block.page}:{block.line}", command)
+        for block in ALL_BLOCKS
+        if block.language == "bash"
+        for command in commands(block)
+    ]
+    for where, text in shown:
+        program, *arguments = text.split()
+        if program == "make":
+            names = [argument for argument in arguments if "=" not in argument]
+            assert set(names) <= set(targets), (where, text)
+        elif program == "dvc" and arguments and not text.endswith(":"):
+            try:
+                parse_args(shlex.split(text)[1:])
+            except Exception as error:  # DVC raises an error of its own, and argparse another
+                raise AssertionError(f"{where}: {text}") from error
+        elif program == PYTEST:
+            files = [argument for argument in arguments if argument.endswith(".py")]
+            assert all((TOP / file).exists() for file in files), (where, text)
+            names = re.findall(r" -k (\w+)", text)
+            assert all(name in (TOP / files[0]).read_text() for name in names), (where, text)
+        for module in re.findall(r"python -m (stages\.\w+)", text):
+            assert (TOP / module.replace(".", "/")).with_suffix(".py").exists(), (where, text)
+
+
+def sections(block: Block) -> dict[str, Any]:
+    """Returns what a block of YAML holds: sections of params.yaml, or `artifacts` of dvc.yaml."""
+    entries = YAML(typ="safe").load(block.text)
+    assert entries.keys() <= {*params.KEYS, "artifacts"}, block
+    return dict(entries)
+
+
+def merge(into: Any, entries: Mapping[str, Any]) -> None:
+    """Puts `entries` into a mapping, as somebody would who types them into the file."""
+    for key, value in entries.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            merge(into[key], value)
+        else:
+            into[key] = value
+
+
+ENTRIES = [
+    pytest.param(block, id=f"{block.page}:{block.line}")
+    for block in ALL_BLOCKS
+    if block.language == "yaml"
+]
+
+
+@pytest.mark.parametrize("block", ENTRIES)
+def test_an_entry_for_params_yaml_is_valid_in_the_projects_own(
+    block: Block, tmp_path: Path
+) -> None:
+    own = YAML(typ="safe").load(TOP / "params.yaml")
+    entries = sections(block)
+    merge(own, {key: value for key, value in entries.items() if key in params.KEYS})
+    # An entry may show a model that another block of its page adds.
+    own["models"].setdefault("cats_dogs_small", own["models"]["mnist_cnn"])
+    path = tmp_path / "params.yaml"
+    YAML().dump(own, path)
+    params.load(path)
+    for name in entries.get("datasets", {}):
+        key = f"datasets.{name}"
+        params.read(f"{key}.download", download.Options, path)
+        if "prepare" in own["datasets"][name]:
+            params.read(f"{key}.prepare", Format, path)
+            params.read(f"{key}.split", split.Options, path)
+    for name in entries.get("models", {}):
+        params.read(f"models.{name}", Model, path)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tensorflow")
+@pytest.mark.parametrize("block", ENTRIES)
+def test_keras_accepts_the_networks_and_recipes_of_an_entry(block: Block) -> None:
+    from stages.networks.network import Network, build_network, build_optimizer
+    from stages.networks.runtime import Device, Precision
+    from stages.train import Recipe
+
+    entries = sections(block)
+    for name, model in entries.get("models", {}).items():
+        if "network" in model:
+            network = params.check("network", model["network"], Network)
+            recipe = params.check("training", model["training"], Recipe)
+            build_network(network, (50, 50, 3), 2, name)
+            build_optimizer(recipe.optimizer, 100, name)
+    training = entries.get("training", {})
+    assert training.get("device", "auto") in get_args(Device)
+    assert training.get("precision", "float32") in get_args(Precision)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The tiny project of `docs_params.yaml` after its first run, in its second commit."""
+    project = Project(tmp_path_factory.mktemp("docs") / "project")
+    shutil.copytree(
+        TOP / "stages", project.folder / "stages", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
+        shutil.copy(TOP / name, project.folder)
+    shutil.copy(TOP / "tests/docs_params.yaml", project.folder / "params.yaml")
+    source = project.folder / "source"
+    (source / "digits").mkdir(parents=True)
+    write_digits(source / "digits")
+    write_photographs(source)
+    project.run("git", "init", "--quiet", "--initial-branch=main")
+    project.run("dvc", "init", "--quiet")
+    shutil.copytree(TOP / ".dvc/plots", project.folder / ".dvc/plots", dirs_exist_ok=True)
+    # One cache for the copies: what a page has trained is restored for the next.
+    project.run("dvc", "cache", "dir", "--local", str(project.folder.with_name("cache")))
+    project.run("git", "add", "--all")
+    project.run("git", "commit", "--quiet", "--message=Before the first run")
+    project.repro()
+    project.run("git", "add", "--all")
+    project.run("git", "commit", "--quiet", "--message=After the first run")
+    return project
+
+
+@pytest.fixture
+def reader(tiny: Project, tmp_path: Path) -> Project:
+    """A copy of the tiny project, with all that the pages take for granted."""
+    project = tiny.copy(tmp_path / "project")
+    source = project.folder / "source"
+    # A reader's own pictures.
+    shutil.copy(source / "pictures.zip", tmp_path / "flowers.zip")
+    shutil.copy(source / "more.zip", project.folder)
+    (project.folder / "photographs").mkdir()
+    for path in ("digit.png", "photographs/7.png"):
+        cv2.imwrite(str(project.folder / path), np.zeros((40, 40, 3), np.uint8))
+    # What `make` installs.
+    python = Path(project.run("python", "-c", "import sys; print(sys.prefix)").strip())
+    (project.folder / ".venv").symlink_to(python)
+    exclude = "\n".join((".venv", "/more.zip", "/photographs", "/digit.png", "/*.keras"))
+    (project.folder / ".git/info/exclude").write_text(exclude)
+    # The repository that a reader cloned, and pushes to.
+    origin = tmp_path / "origin.git"
+    project.run("git", "clone", "--quiet", "--bare", ".", str(origin))
+    project.run("git", "remote", "add", "origin", origin.as_uri())
+    project.run("git", "push", "--quiet", "--set-upstream", "origin", "main")
+    project.environment |= {"ORIGIN": origin.as_uri(), "STORAGE": str(tmp_path / "storage")}
+    return project
+
+
+def type_in(project: Project, block: Block) -> None:
+    """Types a block's entries into params.yaml or dvc.yaml."""
+    for key, value in sections(block).items():
+        path = project.folder / ("params.yaml" if key in params.KEYS else "dvc.yaml")
+        content = YAML().load(path)
+        merge(content, {key: value})
+        YAML().dump(content, path)
+
+
+def run_here(block: Block) -> str:
+    """Returns the block's text as it runs in a test."""
+    text = "".join(
+        line
+        for line in block.text.splitlines(keepends=True)
+        if re.sub(r"\s+#.*", "", line).strip() not in RUN_ELSEWHERE and not line.startswith(PYTEST)
+    )
+    for shown, replacement in STANDS_FOR.items():
+        text = text.replace(shown, replacement)
+    return text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUN_PAGES)
+def test_the_commands_of_a_page_run_in_their_order(page: str, reader: Project) -> None:
+    for block in blocks(page):
+        if block.needs:
+            continue
+        if block.language == "yaml":
+            type_in(reader, block)
+        elif block.language == "bash":
+            # In a list with &&, bash goes on after a command that failed.
+            assert "&&" not in block.text, f"{page}:{block.line}: a line for each command, please"
+            print(f"{page}:{block.line}")
+            print(reader.run("bash", "-euo", "pipefail", "-c", run_here(block)))
+
+
+def texts(node: ast.AST) -> Iterator[str]:
+    """Yields the texts below `node`; `X` stands for what is put into them."""
+    if isinstance(node, ast.JoinedStr):
+        yield "".join(
+            str(getattr(part, "value", "")) if isinstance(part, ast.Constant) else "X"
+            for part in node.values
+        )
+        return
+    if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
+        yield node.value if isinstance(node.value, str) else node.value.decode(errors="replace")
+    for child in ast.iter_child_nodes(node):
+        yield from texts(child)
+
+
+def messages() -> Iterator[tuple[str, str]]:
+    """Yields the place and the text of each error that the stages raise for users."""
+    for path in sorted((TOP / "stages").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = getattr(getattr(node, "func", None), "id", None)
+            if isinstance(node, ast.Call) and name == "UserError":
+                yield from ((f"{path.name}:{node.lineno}", text) for text in texts(node))
+
+
+def leading_spans() -> dict[str, list[str]]:
+    """Returns the messages that docs/troubleshooting.md explains, by section."""
+    found: dict[str, list[str]] = {}
+    section = ""
+    tokens = parse("docs/troubleshooting.md")
+    for before, token in pairwise(tokens):
+        if before.type == "heading_open":
+            section = token.content
+        elif token.type == "inline" and before.type == "paragraph_open" and before.level > 0:
+            for span in token.children or ():
+                if span.type == "code_inline":
+                    found.setdefault(section, []).append(span.content)
+                elif span.content.strip(", "):
+                    break
+    return found
+
+
+def pattern(span: str) -> str:
+    return ".*".join(map(re.escape, span.split("…")))
+
+
+def test_every_error_for_users_is_explained() -> None:
+    spans = [span for found in leading_spans().values() for span in found]
+    for place, message in messages():
+        own_words = re.sub(r"params\.yaml|error|datasets|X", " ", message)
+        if len(re.findall(r"[a-z]{2,}", own_words)) < 2:
+            continue  # what another error says, or a part of a name
+        assert any(re.search(pattern(span), message) for span in spans), f"{place}: {message}"
+
+
+def test_no_error_is_explained_that_the_stages_do_not_know() -> None:
+    known = [(TOP / "Makefile").read_text()]
+    for path in (TOP / "stages").rglob("*.py"):
+        known += texts(ast.parse(path.read_text(encoding="utf-8")))
+    for section, spans in leading_spans().items():
+        if section == "DVC":
+            continue
+        for span in spans:
+            if span not in ("dvc: command not found", "404 Not Found"):
+                assert any(re.search(pattern(span), text) for text in known), (section, span)
+
+
+def table(page: str, heading: str) -> dict[str, list[str]]:
+    """Returns the rows of the first table after `heading`, by their first cell."""
+    text = (TOP / page).read_text(encoding="utf-8").partition(f"\n{heading}\n")[2]
+    found = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert found
+    rows = [
+        [cell.strip() for cell in line.strip("|\n").split("|")] for line in found[0].splitlines()
+    ]
+    return {first: rest for first, *rest in rows[2:]}
+
+
+def number(text: str) -> int | float | str:
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def test_the_results_of_the_sample_are_those_in_git() -> None:
+    with (TOP / "reports/accuracy.csv").open(encoding="utf-8", newline="") as file:
+        rows = [
+            {name: number(value) if value else None for name, value in row.items()}
+            for row in csv.DictReader(file)
+        ]
+    text = (TOP / "docs/results.md").read_text(encoding="utf-8")
+    shown = text.partition("accuracy.csv -->\n\n")[2].partition("\n<!--")[0]
+    assert shown == to_markdown(rows, caveat(rows)), "copy reports/accuracy.md there"
+
+
+def test_the_readmes_results_are_those_of_the_full_table() -> None:
+    full = table("docs/results.md", "## On the real data")
+    readme = table("README.md", "## Results on real data")
+    assert readme.keys() == full.keys()
+    for model, (data, accuracy, published, parameters, length) in readme.items():
+        _, images, count, trained_for, _, on_valid, test, interval, on_test, _ = full[model]
+        assert data.endswith(f", {images.partition(' ')[0]}"), model
+        assert accuracy == f"{test} ({interval})", model
+        assert (parameters, length) == (count, trained_for), model
+        expected = on_test or on_valid
+        assert published.partition(" ")[0] == expected.partition(" ")[0], model
