@@ -133,13 +133,15 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Proj
     with FileLock(top / "reproduced.lock"):
         if not done.exists():
             shutil.rmtree(done.parent, ignore_errors=True)
-            reproduce(Project(done.with_name("project")))
+            params, own = YAML().load(TOP / "tests/params.yaml"), YAML().load(TOP / "params.yaml")
+            params |= {name: own[name] for name in ("evaluation", "plots")}
+            reproduce(Project(done.with_name("project")), params)
             done.touch()
     return Project(done.with_name("project"))
 
 
-def reproduce(project: Project) -> None:
-    """Makes the tiny project and runs it once, with a commit before and a commit after."""
+def reproduce(project: Project, params: Any) -> None:
+    """Makes a tiny project and runs it once, with a commit before and a commit after."""
     shutil.copytree(
         TOP / "stages", project.folder / "stages", ignore=shutil.ignore_patterns("__pycache__")
     )
@@ -149,8 +151,7 @@ def reproduce(project: Project) -> None:
     (source / "digits").mkdir(parents=True)
     write_digits(source / "digits")
     write_photographs(source)
-    params, own = YAML().load(TOP / "tests/params.yaml"), YAML().load(TOP / "params.yaml")
-    project.write_params(params | {name: own[name] for name in ("evaluation", "plots")})
+    project.write_params(params)
     project.run("git", "init", "--quiet", "--initial-branch=main")
     project.run("dvc", "init", "--quiet")
     shutil.copytree(TOP / ".dvc/plots", project.folder / ".dvc/plots", dirs_exist_ok=True)
