@@ -3,7 +3,8 @@
 Reads:  `datasets.DATASET.download` of params.yaml, and what its `source` names.
 Writes: data/raw/DATASET/, a handful of files whose bytes depend on the data alone:
     - the four IDX files of MNIST (train-images-idx3-ubyte.gz ..), or
-    - zips with labelled photographs, and test1.zip if there are unlabelled ones;
+    - archives of photographs, as they came (a folder becomes a zip), those of unlabelled ones
+      named test1, and tables of labels;
     - origin.txt: `drawn`, `sample` or `real`.
 
 Sources: `sample` needs no network (5,000 real digits; 340 drawn cats and dogs: 3 seconds each),
@@ -35,8 +36,9 @@ class Options(params.Section):
 
     Attributes:
         source: `sample`, `web`, `kaggle`; or a path (relative to the project's top folder) or
-            http(s) URL of zips with labelled photographs or of the four IDX files; or a list.
-        unlabelled: Path or URL of one zip with photographs to predict.
+            http(s) URL of photographs (a folder, zip or tar, and perhaps a table of labels) or of
+            the four IDX files; or a list.
+        unlabelled: Path or URL of one archive or folder of photographs to predict.
         seed: Seeds the sample: which digits are for testing, what the cats and dogs look like.
     """
 

@@ -1,77 +1,180 @@
-"""Zip archives: opening them, checking them and reading them without unpacking."""
+"""Archives: opening zip and tar files, and those within them, without unpacking them."""
 
-import zipfile
-import zlib
+import io
+import shutil
+import tarfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 from stages.lib.command import UserError
+from stages.sources.members import (
+    CHUNK,
+    DAMAGED,
+    Member,
+    list_compressed_tar,
+    list_tar,
+    list_zip,
+    open_region,
+)
+from stages.sources.names import is_archive, is_hidden, is_photograph
 
-# Holds the photographs without labels, under the name that it has in the Kaggle competition.
-# Every other zip in data/raw/D/ holds labelled ones.
+# Holds the photographs without labels, under the name that it has in the Kaggle competition;
+# the suffix may be another archive's.
 UNLABELLED = "test1.zip"
+# The first bytes of archives.
+ZIPS = (b"PK\3\4", b"PK\5\6")
+COMPRESSED_TARS = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\0": "xz"}
+NOT_READ = {b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!": "rar", b"\x28\xb5\x2f\xfd": "Zstandard"}
 
 
-def open_zip(path: Path) -> zipfile.ZipFile:
-    """Opens an archive for reading.
+@contextmanager
+def open_archives(paths: Iterable[Path], encoding: str | None = None) -> Iterator[list[Member]]:
+    """Lists the files in archives; archives within them are opened too.
+
+    What can be read from its beginning alone, such as a compressed tar, is copied to a temporary
+    file without a name, which is gone when the process ends.
+
+    Args:
+        paths: The archives, zip or tar.
+        encoding: The encoding of names that are not UTF-8.
+
+    Yields:
+        The files, in the order of the archives. They can be read until the block ends.
 
     Raises:
-        UserError: The file is no zip archive; the message names it.
+        UserError: A file is no archive, or is damaged; it holds photographs beside archives, or
+            archives deeper within; or a name is not in the `encoding`.
     """
-    try:
-        return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+    with ExitStack() as stack:
+        spool = stack.enter_context(TemporaryFile())
+        members: list[Member] = []
+        for path in paths:
+            file = stack.enter_context(path.open("rb"))
+            found = _list(file, path.name, str(path), encoding, spool)
+            inner = [member for member in found if _holds_more(member)]
+            if inner:
+                refuse_mixture(str(path), [member.path for member in found])
+            members += [member for member in found if member not in inner]
+            for archive in inner:
+                location = f"{path}/{archive.path}"
+                copy = _copy(archive, location, spool)
+                deeper = _list(copy, archive.file, location, encoding, spool)
+                if any(map(_holds_more, deeper)):
+                    raise UserError(
+                        f"{location} is an archive within an archive, and holds archives too: "
+                        "unpack the outer one, and set `source` to the folder"
+                    )
+                members += deeper
+        yield members
+
+
+def _holds_more(member: Member) -> bool:
+    return is_archive(member.path) and not is_hidden(member.path)
+
+
+def refuse_mixture(where: str, paths: Iterable[str]) -> None:
+    """Raises a `UserError` if there are archives among photographs: it is unclear what to read."""
+    visible = [path for path in paths if not is_hidden(path)]
+    archive = next(filter(is_archive, visible), None)
+    photograph = next(filter(is_photograph, visible), None)
+    if archive and photograph:
         raise UserError(
-            f"{path}: no zip archive, or a damaged one ({error}): fetch it again"
-        ) from None
+            f"{where} holds photographs ({photograph}) and an archive ({archive}): name the "
+            "archive alone in `source`, or move it elsewhere"
+        )
 
 
-def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes | None:
-    """Returns an entry's content; None if it is damaged, encrypted or compressed in a rare way."""
+def kind_of(start: bytes) -> str | None:
+    """Tells an archive by its first 512 bytes: zip, tar, gz, bz2, xz, 7z, rar, .. or None."""
+    if start.startswith(ZIPS):
+        return "zip"
+    for magic, kind in (COMPRESSED_TARS | NOT_READ).items():
+        if start.startswith(magic):
+            return kind
     try:
-        return archive.read(entry)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError):
+        tarfile.TarInfo.frombuf(start, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
         return None
+    return "tar"
 
 
-def check_zip(path: Path, location: str) -> list[str]:
-    """Checks that a file is a zip archive of photographs.
+def check_archive(path: Path, location: str) -> str:
+    """Checks that a file is an archive that can be read, as far as its beginning and list tell.
 
     Args:
         path: The file.
         location: The path or URL it came from, for messages.
 
     Returns:
-        The names of its entries.
+        The suffix that tells its kind: `.zip`, `.tar`, `.tar.gz`, `.tar.bz2` or `.tar.xz`.
 
     Raises:
-        UserError: The file is no zip archive, or holds other zip archives.
+        UserError: It is another kind of archive, damaged, or none.
     """
-    names = None
-    if zipfile.is_zipfile(path):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names = archive.namelist()
-        except (zipfile.BadZipFile, NotImplementedError):
-            pass
-    if names is None:
-        with path.open("rb") as file:
-            start = file.read(256)
-        raise UserError(f"{location}: found {_describe(start)}, expected a zip archive")
-    inner = [name for name in names if name.lower().endswith(".zip")]
-    if inner:
+    with path.open("rb") as file, TemporaryFile() as spool:
+        kind = kind_of(file.read(512))
+        if kind not in COMPRESSED_TARS.values():
+            _list(file, path.name, location, "latin-1", spool)
+            return f".{kind}"
+        file.seek(0)
+        with _errors_named(location), tarfile.open(fileobj=file, mode="r|*"):
+            return f".tar.{kind}"
+
+
+@contextmanager
+def _errors_named(location: str) -> Iterator[None]:
+    try:
+        yield
+    except (*DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the disk's, not the archive's
+            raise
         raise UserError(
-            f"{location} holds zip archives ({', '.join(inner)}), expected photographs: "
-            "unpack it, and set `source` to the folder or to one of them"
+            f"{location}: found an archive that is cut off or damaged ({error}): fetch it again"
+        ) from None
+
+
+def _list(
+    file: IO[bytes], name: str, location: str, encoding: str | None, spool: IO[bytes]
+) -> list[Member]:
+    file.seek(0)
+    start = file.read(512)
+    file.seek(0)
+    kind = kind_of(start)
+    if kind in NOT_READ.values():
+        raise UserError(
+            f"{location}: found a {kind} archive, which is not read: unpack it, and set `source` "
+            "to the folder"
         )
-    return names
+    with _errors_named(location):
+        if kind == "zip":
+            return list(list_zip(file, name, location, encoding))
+        if kind == "tar":
+            return list(list_tar(file, name, location, encoding))
+        if kind:
+            return list(list_compressed_tar(file, name, location, encoding, spool))
+    raise UserError(f"{location}: found {_describe(start)}, expected a zip or tar archive")
 
 
 def _describe(start: bytes) -> str:
     if not start:
         return "an empty file"
-    if start.startswith(b"PK"):
-        return "a zip archive that is cut off or damaged (fetch it again)"
     # Many servers answer with an HTML page instead of an error, some with a byte-order mark first.
     if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
         return "a web page (does it ask to sign in, or say that the file has moved?)"
     return f"a file that starts with the bytes {start[:4].hex(' ')}"
+
+
+def _copy(archive: Member, location: str, spool: IO[bytes]) -> IO[bytes]:
+    """Copies an archive within another to the end of `spool`, unless it is none."""
+    start = spool.seek(0, io.SEEK_END)
+    if archive.refused:
+        raise UserError(f"{location}: {archive.refused}")
+    with _errors_named(location), archive.open() as file:
+        beginning = file.read(512)
+        spool.write(beginning)
+        if kind_of(beginning):
+            shutil.copyfileobj(file, spool, CHUNK)
+    return open_region(spool, start, spool.tell() - start)

@@ -1,24 +1,26 @@
-"""Image files that a user names: single ones, and those in folders and zip archives."""
+"""Image files that a user names: single ones, and those in folders and archives."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from stages.lib.command import UserError
 from stages.lib.files import natural_key
-from stages.sources.archives import open_zip, read_entry
-from stages.sources.photographs import is_photograph
+from stages.sources.archives import open_archives
+from stages.sources.kinds import START, is_picture
+from stages.sources.members import MAX_FILE
+from stages.sources.names import is_archive, is_hidden, is_photograph
+from stages.sources.packing import list_visible
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-
-# A file's bytes, or the reason why there are none; None if its archive does not give them.
-Content = bytes | str | None
+# A file's bytes, or the reason why there are none.
+Content = bytes | str
 
 
 def read_contents(paths: Iterable[Path]) -> Iterator[tuple[str, Content]]:
-    """Reads files, and the images in folders and zip archives.
+    """Reads files, and the images in folders and archives.
 
-    A folder's or an archive's images are the files with one of `IMAGE_SUFFIXES`, in the natural
-    order of their paths. An image in an archive is called `the.zip/path/in/it.jpg`.
+    A folder's or an archive's images are the files that are named as images or begin as such,
+    in the natural order of their paths, but for hidden ones. An image in an archive is called
+    `the.zip/path/in/it.jpg`.
 
     Yields:
         Each file's path and content, or its path and the reason why there is no content.
@@ -27,8 +29,8 @@ def read_contents(paths: Iterable[Path]) -> Iterator[tuple[str, Content]]:
         try:
             if path.is_dir():
                 contents = _read_folder(path)
-            elif path.suffix.lower() == ".zip":
-                contents = _read_zip(path)
+            elif is_archive(path.name):
+                contents = _read_archive(path)
             else:
                 yield str(path), _read_file(path)
                 continue
@@ -37,33 +39,34 @@ def read_contents(paths: Iterable[Path]) -> Iterator[tuple[str, Content]]:
                 empty = False
                 yield content
             if empty:
-                yield str(path), f"no image in it ({', '.join(IMAGE_SUFFIXES)})"
+                yield str(path), "no image in it"
         except (OSError, ValueError) as error:
             yield str(path), getattr(error, "strerror", None) or str(error)
-        except UserError:
-            yield str(path), "no zip archive, or a damaged one"
+        except UserError as error:
+            yield str(path), str(error).removeprefix(f"{path}: ")
 
 
 def _read_folder(folder: Path) -> Iterator[tuple[str, Content]]:
-    files = [
-        file
-        for file in folder.rglob("*")
-        if is_photograph(file.relative_to(folder).as_posix(), IMAGE_SUFFIXES) and file.is_file()
-    ]
-    for file in sorted(files, key=lambda file: (natural_key(str(file)), file)):
-        yield str(file), _read_file(file)
+    for name in sorted(list_visible(folder), key=lambda name: (natural_key(name), name)):
+        path = folder / name
+        if is_photograph(name) or is_picture(_read_file(path, START)):
+            yield str(path), _read_file(path)
 
 
-def _read_zip(path: Path) -> Iterator[tuple[str, Content]]:
-    with open_zip(path) as archive:
-        entries = archive.infolist()
-        images = [entry for entry in entries if is_photograph(entry.filename, IMAGE_SUFFIXES)]
-        for entry in sorted(images, key=lambda entry: natural_key(entry.filename)):
-            yield f"{path}/{entry.filename}", read_entry(archive, entry)
+def _read_archive(path: Path) -> Iterator[tuple[str, Content]]:
+    with open_archives([path]) as members:
+        above = path.parent
+        for member in sorted(members, key=lambda member: natural_key(member.file)):
+            if is_hidden(member.path):
+                continue
+            if is_photograph(member.path) or is_picture(member.read(START)):
+                yield str(above / member.archive / member.path), member.read()
 
 
-def _read_file(path: Path) -> bytes | str:
+def _read_file(path: Path, most: int = MAX_FILE + 1) -> bytes | str:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(most)
     except OSError as error:
         return error.strerror or str(error)
+    return content if len(content) <= MAX_FILE else f"larger than {MAX_FILE >> 20} MiB"

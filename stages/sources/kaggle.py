@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from stages.lib.command import UserError
-from stages.sources.archives import UNLABELLED, check_zip
+from stages.sources.archives import UNLABELLED, check_archive
 from stages.sources.transfer import CHUNK
 
 COMPETITION = "dogs-vs-cats"
@@ -36,7 +36,7 @@ def download_competition(folder: Path) -> None:
                 for name in ("train.zip", UNLABELLED):
                     with archive.open(name) as member, (folder / name).open("wb") as file:
                         shutil.copyfileobj(member, file, CHUNK)
-                    check_zip(folder / name, f"{bundle.name}/{name}")
+                    check_archive(folder / name, f"{bundle.name}/{name}")
         except (KeyError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(
                 f"{bundle.name} as Kaggle's client brought it is damaged or incomplete "

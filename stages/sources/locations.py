@@ -6,8 +6,12 @@ from urllib.parse import unquote, urlsplit
 
 from stages.lib.command import UserError
 from stages.lib.params import nearest
-from stages.sources.archives import check_zip
+from stages.sources.archives import check_archive, refuse_mixture
 from stages.sources.idx import IDX_NAMES
+from stages.sources.kinds import START, is_picture
+from stages.sources.label_tables import SUFFIXES as TABLE_SUFFIXES
+from stages.sources.names import is_archive, is_photograph
+from stages.sources.packing import list_visible
 from stages.sources.transfer import is_url
 
 # What `source` may say instead of naming locations.
@@ -17,8 +21,9 @@ NAMED_SOURCES = ("sample", "web", "kaggle")
 def list_files(locations: Sequence[str]) -> list[str]:
     """Returns the paths and URLs of the single files at `locations`.
 
-    A folder stands for the IDX files and zip archives in it, a URL that ends in / for the four
-    IDX files below it, and any other location for itself.
+    A folder of photographs stands for itself; another one for the IDX files, or for the archives
+    and the tables of labels in it. A URL that ends in / stands for the four IDX files below it,
+    and any other location for itself.
 
     Raises:
         UserError: A path does not exist, holds no data or may not be read, or a file comes twice.
@@ -56,26 +61,50 @@ def _list_path(location: str) -> list[str]:
         )
     if path.is_dir():
         return _list_folder(path, location)
-    if not idx_name(str(path)):
-        check_zip(path, location)
+    if not idx_name(str(path)) and not is_table(str(path)):
+        check_archive(path, location)
     return [str(path)]
 
 
 def _list_folder(folder: Path, location: str) -> list[str]:
-    visible = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
+    visible = sorted(list_visible(folder))
     plain = [name.removesuffix(".gz") for name in IDX_NAMES]
     files = [
-        *(file for file in visible if file.name in IDX_NAMES),
+        *(name for name in visible if name in IDX_NAMES),
         # Of a file that is there both compressed and plain, take the compressed one.
-        *(f for f in visible if f.name in plain and not f.with_name(f"{f.name}.gz").exists()),
-        *(file for file in visible if file.suffix.lower() == ".zip" and file.is_file()),
+        *(name for name in visible if name in plain and f"{name}.gz" not in visible),
     ]
+    if not files and _holds_photographs(folder, visible):
+        refuse_mixture(f"the folder {location}", visible)
+        return [str(folder)]
+    archives = [name for name in visible if is_archive(name)]
+    if not files and archives:
+        files = archives + [name for name in visible if is_table(name)]
     if not files:
         raise UserError(
-            f"the folder {location} holds neither zip archives nor IDX files "
-            f"({IDX_NAMES[0]} ..), found {len(visible)} other entries"
+            f"the folder {location} holds neither photographs, archives nor IDX files "
+            f"({IDX_NAMES[0]} ..), found {len(visible)} other files"
         )
-    return [str(file) for file in files]
+    return [str(folder / name) for name in files]
+
+
+def _holds_photographs(folder: Path, names: Sequence[str]) -> bool:
+    """Tells whether there are photographs, by a name's end or else by a file's content."""
+    return any(map(is_photograph, names)) or any(
+        is_picture(_start(folder / name)) for name in names if not is_archive(name)
+    )
+
+
+def _start(path: Path) -> bytes:
+    if path.is_symlink():  # it may lead anywhere
+        return b""
+    with path.open("rb") as file:
+        return file.read(START)
+
+
+def is_table(location: str) -> bool:
+    """Tells whether a path or URL names a table of labels."""
+    return file_name(location).lower().endswith(TABLE_SUFFIXES)
 
 
 def file_name(location: str) -> str:

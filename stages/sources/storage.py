@@ -1,16 +1,17 @@
 """Storing a user's files in data/raw/D/, under the names that `prepare` expects."""
 
-import filecmp
 import itertools
 import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from stages.lib.command import UserError
-from stages.sources.archives import UNLABELLED, check_zip
+from stages.sources.archives import UNLABELLED, check_archive
 from stages.sources.idx import GZIP_MAGIC, IDX_NAMES, read_idx, write_idx
-from stages.sources.locations import file_name, idx_name, list_files
-from stages.sources.transfer import Fetch
+from stages.sources.locations import file_name, idx_name, is_table, list_files
+from stages.sources.names import without_archive_suffix
+from stages.sources.packing import pack
+from stages.sources.transfer import Fetch, is_url
 
 
 def store_idx(files: Sequence[str], folder: Path, fetch: Fetch) -> None:
@@ -44,66 +45,63 @@ def store_idx(files: Sequence[str], folder: Path, fetch: Fetch) -> None:
 
 
 def store_unlabelled(location: str | None, folder: Path, fetch: Fetch) -> None:
-    """Stores the zip of photographs without labels, if `location` names one.
+    """Stores the photographs without labels, if `location` names any, as the archive `test1`.
 
     Raises:
-        UserError: The location is another number of files than one, or no zip of photographs.
+        UserError: The location is another number of archives than one.
     """
     if location is None:
         return
     files = list_files([location])
-    if len(files) != 1 or idx_name(files[0]):
-        raise UserError(f"unlabelled: {location}: expected one zip archive, found {len(files)}")
-    fetch(files, folder / UNLABELLED)
-    check_zip(folder / UNLABELLED, location)
+    if len(files) != 1 or idx_name(files[0]) or is_table(files[0]):
+        raise UserError(
+            f"unlabelled: {location}: expected one archive or a folder of photographs, found "
+            f"{len(files)} files"
+        )
+    _store(files[0], folder, PurePath(UNLABELLED).stem, fetch)
 
 
 def store_labelled(files: Sequence[str], folder: Path, fetch: Fetch) -> None:
-    """Stores zips of labelled photographs, each under a name of its own.
+    """Stores archives of photographs, each under a name of its own, and tables of their labels.
 
-    The Kaggle competition has a zip of unlabelled photographs beside `train.zip`. It is recognised
-    by its contents, whatever its name, and stored as the unlabelled ones.
+    What is a folder is packed into a zip archive. Archives stay as they are.
 
     Raises:
-        UserError: A file is no zip of photographs, or none of them has labels.
+        UserError: A file is neither archive nor table, or there is no archive.
     """
     for file in files:
-        path = _free_path(folder, file_name(file))
-        fetch([file], path)
-        names = check_zip(path, file)
-        if _is_kaggles_unlabelled(names):
-            _move_unlabelled(path, folder / UNLABELLED, file)
-    if not any(path.name != UNLABELLED for path in folder.iterdir()):
-        raise UserError(f"{files[0]}: its photographs have no labels: expected train.zip beside it")
+        name = file_name(file)
+        if is_table(file):
+            fetch([file], _free_path(folder, PurePath(name).stem, PurePath(name).suffix.lower()))
+            continue
+        stem = without_archive_suffix(name) or "photographs"
+        # `prepare` takes an archive of this name for the unlabelled ones.
+        if stem.casefold() == PurePath(UNLABELLED).stem:
+            stem = f"labelled-{stem}"
+        _store(file, folder, stem, fetch)
+    if all(is_table(path.name) or path.stem == "origin" for path in folder.iterdir()):
+        raise UserError(f"{files[0]}: a table of labels, expected an archive or a folder beside it")
 
 
-def _free_path(folder: Path, name: str) -> Path:
-    stem = re.sub(r"\.zip$", "", name, flags=re.IGNORECASE) or "photographs"
+def _store(location: str, folder: Path, stem: str, fetch: Fetch) -> None:
+    """Stores an archive under the suffix of its kind, or packs a folder."""
+    path = folder / f"{stem}.arriving"
+    if not is_url(location) and Path(location).expanduser().is_dir():
+        pack(Path(location).expanduser(), path)
+    else:
+        fetch([location], path)
+    suffix = check_archive(path, location)
+    path.rename(_free_path(folder, stem, suffix))
+
+
+def _free_path(folder: Path, stem: str, suffix: str) -> Path:
     # `write_atomically` gives unfinished files the suffix .part, and DVC ignores those.
     stem = re.sub(r"\.part(?=\.|$)", "-part", stem)
-    if f"{stem}.zip".casefold() == UNLABELLED:
-        stem = f"labelled-{stem}"
     # Some file systems do not tell upper case from lower: compare without case.
     taken = {path.name.casefold() for path in folder.iterdir()}
-    free = f"{stem}.zip"
+    free = f"{stem}{suffix}"
     for number in itertools.count(2):
         if free.casefold() not in taken:
             break
-        free = f"{stem}-{number}.zip"
+        free = f"{stem}-{number}{suffix}"
     return folder / free
-
-
-def _is_kaggles_unlabelled(names: Sequence[str]) -> bool:
-    return bool(names) and all(re.fullmatch(r"test1/(\d+\.jpg)?", name) for name in names)
-
-
-def _move_unlabelled(path: Path, target: Path, location: str) -> None:
-    if not target.exists():
-        path.rename(target)
-    elif filecmp.cmp(path, target, shallow=False):
-        path.unlink()
-    else:
-        raise UserError(
-            f"{location} holds unlabelled photographs (test1/1.jpg ..), and `unlabelled` names "
-            "others: leave one of them out"
-        )

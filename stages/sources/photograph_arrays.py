@@ -1,0 +1,211 @@
+"""Photographs in archives become arrays, without being unpacked."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import compress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from stages.lib.command import UserError
+from stages.sources.archives import open_archives
+from stages.sources.arrays import (
+    MAX_CLASSES,
+    Files,
+    Image,
+    LeftOut,
+    Prepared,
+    Sizes,
+    label_dtype,
+    save,
+    write_csv,
+    write_rows,
+    write_selection,
+)
+from stages.sources.copies import find_copies, write_copies
+from stages.sources.decoding import Resized, decode_ahead, decode_image, resize
+from stages.sources.fingerprints import Fingerprint, fingerprint
+from stages.sources.formats import Photos
+from stages.sources.label_tables import SUFFIXES as TABLE_SUFFIXES
+from stages.sources.photographs import Found, Photograph, find_photographs, number_uniquely
+
+PARTS = ("train", "valid", "test")
+
+
+class Read(NamedTuple):
+    """A photograph as it was read.
+
+    Attributes:
+        resized: Its image, and the size of the original.
+        notes: What is to be known about it.
+        fingerprint: What it is compared by.
+    """
+
+    resized: Resized
+    notes: tuple[str, ...]
+    fingerprint: Fingerprint
+
+
+def prepare_photos(
+    raw: Path, options: Photos, files: Files, workers: int | None = None
+) -> Prepared:
+    """Writes the arrays of the archives in the folder `raw`.
+
+    Args:
+        raw: Holds archives, and perhaps a table of labels.
+        options: Where the classes come from, how to resize, what to leave out.
+        files: Where to write each array.
+        workers: The number of threads; it changes the speed and no byte.
+
+    Raises:
+        UserError: An archive is damaged, the classes are not clear, or there are too many broken
+            photographs or classes.
+    """
+    present = sorted(path for path in raw.iterdir() if path.name != "origin.txt")
+    tables = [path for path in present if path.suffix.lower() in TABLE_SUFFIXES]
+    archives = [path for path in present if path not in tables]
+    if not archives:
+        raise UserError(f"{raw}: no archive of photographs in it, such as train.zip")
+    with open_archives(archives, options.encoding) as members:
+        found = find_photographs(
+            str(raw), members, [(path.name, path.read_bytes) for path in tables], options
+        )
+        print(f"the class of a photograph is {found.words}")
+        return _write(raw, found, options, files, workers)
+
+
+def _write(
+    raw: Path, found: Found, options: Photos, files: Files, workers: int | None
+) -> Prepared:
+    shape = (options.image_size, options.image_size, 3)
+    broken, notes, sizes = list(found.broken), list[tuple[str, str]](), Sizes()
+    kept: list[Photograph] = []
+    lost: list[Photograph] = []
+    prints: list[Fingerprint] = []
+
+    def read_images(part: str) -> Iterator[Image]:
+        photographs = [p for p in found.photographs if p.part == part]
+        progress = tqdm(photographs, part, unit=" photographs", mininterval=1, disable=not photographs)
+        for photograph, read in read_photographs(progress, options, workers):
+            if isinstance(read, str):
+                broken.append((str(photograph), read))
+                lost.append(photograph)
+                continue
+            kept.append(photograph)
+            prints.append(read.fingerprint)
+            notes.extend((str(photograph), note) for note in read.notes)
+            sizes[read.resized.width, read.resized.height] += 1
+            yield read.resized.image
+
+    for part in PARTS:
+        write_rows(files[array_name(part)], read_images(part), shape)
+    labelled = list(kept)
+    write_rows(files["unlabelled_images.npy"], read_images("unlabelled"), shape)
+    total = len(found.photographs) + len(found.broken)
+    check_broken(raw, sorted(broken), total, options.max_broken)
+    check_classes(raw, found.photographs, lost, options.max_broken)
+
+    names, parts = [str(p) for p in labelled], [p.part for p in labelled]
+    labels = [str(p.label) for p in labelled]
+    copies = find_copies(names, labels, parts, prints[: len(labelled)], options.duplicates)
+    write_copies(files, copies, names, labels, parts, prints)
+    stays = np.isin(np.arange(len(labelled)), copies.kept)
+    classes = sorted(set(compress(labels, stays)))
+    if len(classes) > MAX_CLASSES:
+        raise UserError(
+            f"{raw}: {len(classes)} classes ({', '.join(classes[:3])}, ...), "
+            f"expected {MAX_CLASSES} at most"
+        )
+    for part in PARTS:
+        own = np.array([p.part == part for p in labelled], bool)
+        select_rows(files[array_name(part)], np.flatnonzero(stays[own]))
+        indexes = [classes.index(label) for label in compress(labels, own & stays)]
+        name = array_name(part).replace("images", "labels")
+        save(files[name], np.array(indexes, label_dtype(len(classes))))
+    _write_names(files, found.photographs, lost)
+    write_csv(files["notes.csv"], ("file", "note"), sorted(notes))
+    return Prepared(classes, sizes, broken + found.left_out)
+
+
+def array_name(part: str) -> str:
+    """Returns the name of the file of a part's images."""
+    return "images.npy" if part == "train" else f"{part}_images.npy"
+
+
+def select_rows(path: Path, rows: np.ndarray) -> None:
+    """Keeps some rows of an `.npy` file."""
+    images = np.load(path, mmap_mode="r")
+    if len(rows) < len(images):
+        shorter = path.with_name(f"{path.stem}.shorter{path.suffix}")
+        write_selection(shorter, images, rows)
+        shorter.replace(path)
+
+
+def _write_names(
+    files: Files, photographs: Sequence[Photograph], lost: Sequence[Photograph]
+) -> None:
+    unlabelled = [p for p in photographs if p.part == "unlabelled"]
+    is_lost = {id(p) for p in lost}
+    ids = {True: list[str](), False: list[str]()}
+    for photograph, name in zip(unlabelled, number_uniquely(unlabelled), strict=True):
+        ids[id(photograph) in is_lost].append(name)
+    save(files["unlabelled_names.npy"], np.array(ids[False], np.str_))
+    save(files["unlabelled_left_out.npy"], np.array(ids[True], np.str_))
+
+
+def check_broken(raw: Path, broken: list[LeftOut], photographs: int, max_broken: float) -> None:
+    """Raises a `UserError` if more than the share `max_broken` of the photographs is broken."""
+    share = len(broken) / max(photographs, 1)
+    if share > max_broken:
+        examples = ", ".join(f"{file} ({reason})" for file, reason in broken[:3])
+        raise UserError(
+            f"{raw}: {len(broken)} of {photographs} photographs are broken "
+            f"({share:.1%}, max_broken allows {max_broken:.1%}): {examples}"
+        )
+
+
+def check_classes(
+    raw: Path, photographs: Sequence[Photograph], lost: Sequence[Photograph], max_broken: float
+) -> None:
+    """Raises a `UserError` if a class loses more than the share `max_broken`."""
+    of_class, broken = (Counter(p.label for p in some if p.label) for some in (photographs, lost))
+    for name, count in sorted(broken.items()):
+        if count / of_class[name] > max_broken:
+            example = next(str(p) for p in lost if p.label == name)
+            raise UserError(
+                f"{raw}: {count} of {of_class[name]} photographs of the class '{name}' are broken "
+                f"(max_broken allows {max_broken:.1%}), such as {example}: left_out.csv would name "
+                "them; raise max_broken if they are no loss"
+            )
+
+
+def read_photographs(
+    photographs: Iterator[Photograph] | Sequence[Photograph] | Any,
+    options: Photos,
+    workers: int | None = None,
+) -> Iterator[tuple[Photograph, Read | str]]:
+    """Reads photographs in the order given, many at a time but with few in memory.
+
+    Args:
+        photographs: The photographs to read.
+        options: How to resize, and the largest image.
+        workers: The number of threads; None leaves it to `ThreadPoolExecutor`.
+
+    Yields:
+        Each photograph as it was read, or with the reason why it was not.
+    """
+
+    def decode(content: bytes | str) -> Read | str:
+        decoded = content if isinstance(content, str) else decode_image(content, options.max_pixels)
+        if isinstance(decoded, str):
+            return decoded
+        image, notes = decoded
+        size = options.image_size
+        height, width = image.shape[:2]
+        resized = Resized(resize(image, size, size, options.interpolation), width, height)
+        return Read(resized, notes, fingerprint(image))
+
+    contents = ((photograph, photograph.member.read()) for photograph in photographs)
+    yield from decode_ahead(contents, decode, workers)
