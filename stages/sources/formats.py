@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, RootModel
 
 from stages.lib.params import Section
-from stages.sources.decoding import Interpolation
+from stages.sources.decoding import MAX_PIXELS, Interpolation
 
 
 class Idx(Section):
@@ -21,12 +21,14 @@ class Photos(Section):
         image_size: Height and width of the resized images in pixels.
         interpolation: OpenCV's name for the method of resizing.
         max_broken: The share of broken photographs that is left out; more fail the stage.
+        max_pixels: An image with more pixels counts as broken; it is not decoded.
     """
 
     format: Literal["photos"]
     image_size: Annotated[int, Field(ge=1)] = 50
     interpolation: Interpolation = "area"
     max_broken: Annotated[float, Field(ge=0, le=1)] = 0.1
+    max_pixels: Annotated[int, Field(ge=1)] = MAX_PIXELS
 
 
 class Format(RootModel[Annotated[Idx | Photos, Field(discriminator="format")]]):

@@ -25,7 +25,13 @@ from stages.sources.arrays import (
     save,
     write_rows,
 )
-from stages.sources.decoding import Interpolation, Resized, decode_ahead, decode_and_resize
+from stages.sources.decoding import (
+    MAX_PIXELS,
+    Interpolation,
+    Resized,
+    decode_ahead,
+    decode_and_resize,
+)
 from stages.sources.formats import Photos
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -39,6 +45,9 @@ class Photograph:
 
     archive: Path
     entry: zipfile.ZipInfo
+
+    def __str__(self) -> str:
+        return self.file
 
     @property
     def file(self) -> str:
@@ -88,7 +97,9 @@ def prepare_photos(
 
     def read_images(photographs: list[Photograph], kind: str) -> Iterator[Image]:
         progress = tqdm(photographs, kind, unit=" photographs", mininterval=1)
-        images = read_photographs(progress, options.image_size, options.interpolation, workers)
+        images = read_photographs(
+            progress, options.image_size, options.interpolation, workers, options.max_pixels
+        )
         for photograph, resized in images:
             if isinstance(resized, str):
                 broken.append((photograph.file, resized))
@@ -175,6 +186,7 @@ def read_photographs(
     size: int,
     interpolation: Interpolation,
     workers: int | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Iterator[tuple[Photograph, Resized | str]]:
     """Reads photographs in the order given, many at a time but with few in memory.
 
@@ -183,6 +195,7 @@ def read_photographs(
         size: Height and width of the resized images in pixels.
         interpolation: OpenCV's name for the method of resizing.
         workers: The number of threads; None leaves it to `ThreadPoolExecutor`.
+        max_pixels: A photograph with more is not decoded.
 
     Yields:
         Each photograph with its image, or with the reason why there is none.
@@ -199,6 +212,6 @@ def read_photographs(
 
         yield from decode_ahead(
             read_contents(),
-            lambda content: decode_and_resize(content, size, interpolation),
+            lambda content: decode_and_resize(content, size, interpolation, max_pixels),
             workers,
         )
