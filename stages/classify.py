@@ -32,7 +32,7 @@ from stages.lib import params
 from stages.lib.command import UserError, run
 from stages.lib.splits import read_summary
 from stages.sources.arrays import Image
-from stages.sources.decoding import Interpolation, decode_ahead, decode_image, resize
+from stages.sources.decoding import MAX_PIXELS, Interpolation, decode_ahead, decode_image, resize
 from stages.sources.digits import to_digit
 from stages.sources.formats import Format
 from stages.sources.image_files import IMAGE_SUFFIXES, Content, read_contents
@@ -76,16 +76,19 @@ def classify(
 
 
 def to_pixels(
-    content: Content, shape: tuple[int, int, int], interpolation: Interpolation
+    content: Content,
+    shape: tuple[int, int, int],
+    interpolation: Interpolation,
+    max_pixels: int = MAX_PIXELS,
 ) -> Image | str:
     """Returns a file's image as uint8 `shape` (the network's), or the reason why there is none."""
     height, width, channels = shape
-    image = content if isinstance(content, str) else decode_image(content)
-    if isinstance(image, str):
-        return image
+    decoded = content if isinstance(content, str) else decode_image(content, max_pixels)
+    if isinstance(decoded, str):
+        return decoded
     if channels == 1:
-        return to_digit(image, height, width)
-    return resize(image, height, width, interpolation)
+        return to_digit(decoded.image, height, width)
+    return resize(decoded.image, height, width, interpolation)
 
 
 def read_input_shape(path: Path, name: str) -> tuple[int, int, int]:
@@ -220,9 +223,12 @@ def main(*arguments: str) -> None:
     classes = read_classes(dataset)
     prepared = params.read(f"datasets.{dataset}.prepare", Format).root
     interpolation: Interpolation = getattr(prepared, "interpolation", "area")
+    max_pixels: int = getattr(prepared, "max_pixels", MAX_PIXELS)
 
     contents = read_contents(list_paths(options.images))
-    images = decode_ahead(contents, lambda content: to_pixels(content, shape, interpolation))
+    images = decode_ahead(
+        contents, lambda content: to_pixels(content, shape, interpolation, max_pixels)
+    )
     answers = classify(images, lambda: load_model(path, classes), classes)
     # A path need not be valid UTF-8: write its bytes back as they came in.
     sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]

@@ -1,31 +1,60 @@
-"""Decoding and resizing images with OpenCV, many at a time."""
+"""Decoding and resizing images, many at a time, in little memory.
+
+JPEG is decoded by libjpeg-turbo, which OpenCV uses too, other kinds by Pillow: both tell what is
+damaged, where OpenCV repairs it and prints its warnings. A picture of several channels of 16 bits
+is decoded by OpenCV: Pillow keeps 8 of them.
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple, TypeVar
+from contextlib import nullcontext
+from typing import Literal, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
-from cv2.utils import logging
-from numpy.typing import NDArray
 
+from stages.lib.command import UserError
 from stages.sources.arrays import Image
+from stages.sources.damage import UncheckedError, check_png, decode_jpeg, describe, is_cut_off
+from stages.sources.headers import MOST_BYTES_PER_PIXEL, Header, open_image, read_header
+from stages.sources.kinds import READ, looks_like
+from stages.sources.pixels import (
+    from_deep,
+    from_inks,
+    from_pillow,
+    from_stored,
+    grey_from_pillow,
+    turn,
+)
 
 Interpolation = Literal[
     "nearest", "linear", "cubic", "area", "lanczos4", "linear_exact", "nearest_exact"
 ]
 
-# The first bytes of PNG and WebP, which may be transparent; and of JPEG and BMP.
-TRANSPARENT = (b"\x89PNG", b"RIFF")
-MAGIC = (*TRANSPARENT, b"\xff\xd8\xff", b"BM")
-# The number of images read ahead: enough for any number of workers, and little memory.
+MAX_PIXELS = 100_000_000
+# What is decoded at once, in bytes: with the next file, and with Python and OpenCV, the process
+# stays below 1.5 GB.
+READ_AHEAD_BYTES = 1_200_000_000
+# Before the next file is read, there is room for it.
+ROOM = 500_000_000
+# And in number: enough for any number of workers.
 READ_AHEAD = 64
-
 T = TypeVar("T")
 Content = TypeVar("Content")
-Decoded = TypeVar("Decoded")
+Result = TypeVar("Result")
+
+
+class Decoded(NamedTuple):
+    """A decoded image.
+
+    Attributes:
+        image: uint8 [height, width, 3], RGB.
+        notes: What a person may want to know of it; mostly nothing.
+    """
+
+    image: Image
+    notes: tuple[str, ...]
 
 
 class Resized(NamedTuple):
@@ -35,21 +64,24 @@ class Resized(NamedTuple):
         image: uint8 [height, width, 3], RGB.
         width: Of the original, in pixels.
         height: Of the original, in pixels.
+        notes: What a person may want to know of it; mostly nothing.
     """
 
     image: Image
     width: int
     height: int
+    notes: tuple[str, ...] = ()
 
 
 def decode_ahead(
     contents: Iterable[tuple[T, Content]],
-    decode: Callable[[Content], Decoded],
+    decode: Callable[[Content], Result],
     workers: int | None = None,
-) -> Iterator[tuple[T, Decoded]]:
-    """Decodes files in the order given, many at a time but with few in memory.
+) -> Iterator[tuple[T, Result]]:
+    """Decodes files in the order given, many at a time but with few bytes in memory.
 
-    Threads are as fast as processes here: OpenCV and zlib work outside Python's lock.
+    Threads are as fast as processes here: the decoders work outside Python's lock. An image that
+    needs more than `READ_AHEAD_BYTES` is decoded alone.
 
     Args:
         contents: Each file's name (or what stands for it) and content. This thread reads them.
@@ -58,83 +90,167 @@ def decode_ahead(
 
     Yields:
         Each file's name and what `decode` returns.
+
+    Raises:
+        UserError: The machine has too little memory for an image.
     """
-    decoding: deque[tuple[T, Future[Decoded]]] = deque()
-    with quiet_opencv(), ThreadPoolExecutor(workers) as pool:
-        for name, content in contents:
-            decoding.append((name, pool.submit(decode, content)))
-            if len(decoding) == READ_AHEAD:
-                first, image = decoding.popleft()
-                yield first, image.result()
-        for name, image in decoding:
-            yield name, image.result()
+    ahead: deque[tuple[T, Future[Result], int]] = deque()
+    total = 0
+
+    def pop() -> tuple[T, Result]:
+        nonlocal total
+        name, future, memory = ahead.popleft()
+        total -= memory
+        try:
+            return name, future.result()
+        except (MemoryError, cv2.error) as error:
+            if isinstance(error, cv2.error) and error.code != cv2.Error.StsNoMem:
+                raise
+            raise UserError(
+                f"{name}: too little memory to decode it (it takes up to {memory / 1e9:.1f} GB): "
+                "end other programs, or lower max_pixels to leave such images out"
+            ) from None
+
+    with quiet_decoders(), ThreadPoolExecutor(workers) as pool:
+        try:
+            for name, content in contents:
+                memory = estimate_memory(content)
+                while ahead and (total + memory > READ_AHEAD_BYTES or len(ahead) == READ_AHEAD):
+                    yield pop()
+                ahead.append((name, pool.submit(decode, content), memory))
+                total += memory
+                del content
+                while ahead and total > READ_AHEAD_BYTES - ROOM:
+                    yield pop()
+            while ahead:
+                yield pop()
+        finally:
+            for _, future, _ in ahead:
+                future.cancel()
 
 
-@contextmanager
-def quiet_opencv() -> Iterator[None]:
-    """Keeps OpenCV from starting threads of its own and from writing to standard error."""
-    threads, level = cv2.getNumThreads(), logging.getLogLevel()
-    cv2.setNumThreads(1)
-    # The stage itself reports what is wrong with a file.
-    logging.setLogLevel(logging.LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(threads)
-        logging.setLogLevel(level)
+def estimate_memory(content: object) -> int:
+    """Returns the most bytes that decoding a file takes, from its header; 0 if it is no image."""
+    if not isinstance(content, bytes):
+        return 0
+    header = _read_header(content, MAX_PIXELS)
+    return len(content) if isinstance(header, str) else header.memory
 
 
 def decode_and_resize(
-    content: bytes | None, size: int, interpolation: Interpolation
+    content: bytes | None, size: int, interpolation: Interpolation, max_pixels: int = MAX_PIXELS
 ) -> Resized | str:
     """Decodes an image and resizes it to a square: see `decode_image` and `resize`."""
-    image = decode_image(content)
-    if isinstance(image, str):
-        return image
-    height, width = image.shape[:2]
-    return Resized(resize(image, size, size, interpolation), width, height)
-
-
-def decode_image(content: bytes | None) -> Image | str:
-    """Decodes an image, turned as its EXIF data say, on white where it is transparent.
-
-    OpenCV refuses a file that is cut off. It cannot notice a wrong byte within a JPEG's picture
-    data: it repairs what it can, and such an image is kept.
-
-    Args:
-        content: The file's bytes; None if its archive does not give them.
-
-    Returns:
-        uint8 [height, width, 3], RGB; or the reason why there is no image.
-    """
-    if content is None:
-        return "damaged in its archive"
-    if not content:
-        return "empty"
-    data = np.frombuffer(content, np.uint8)
-    try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
-        if image is not None and content.startswith(TRANSPARENT):
-            image = _put_on_white(image, cv2.imdecode(data, cv2.IMREAD_UNCHANGED))
-    except cv2.error:  # for example, more pixels than OpenCV allows
-        image = None
-    if image is None:
-        return "does not decode" if content.startswith(MAGIC) else "not an image"
-    return np.asarray(image, np.uint8)
-
-
-def _put_on_white(image: NDArray[Any], stored: NDArray[Any] | None) -> NDArray[Any]:
-    """Returns `image` on a white ground, if the image as `stored` in the file has transparency."""
-    if stored is None or stored.ndim != 3 or stored.shape[2] != 4:
-        return image
-    opacity = stored[..., 3:].astype(np.float32) / np.iinfo(stored.dtype).max
-    # OpenCV turns `image` as the EXIF data say, but not `stored`: then the two do not match.
-    if opacity.shape[:2] != image.shape[:2]:
-        return image
-    return np.rint(255 - opacity * (255 - image.astype(np.float32))).astype(np.uint8)
+    decoded = decode_image(content, max_pixels)
+    if isinstance(decoded, str):
+        return decoded
+    height, width = decoded.image.shape[:2]
+    image = resize(decoded.image, size, size, interpolation)
+    return Resized(image, width, height, decoded.notes)
 
 
 def resize(image: Image, height: int, width: int, interpolation: Interpolation) -> Image:
     """Resizes an image to `height` and `width` pixels; this may change its proportions."""
     flag = getattr(cv2, f"INTER_{interpolation.upper()}")
     return np.asarray(cv2.resize(image, (width, height), interpolation=flag), np.uint8)
+
+
+def decode_image(content: bytes | None, max_pixels: int = MAX_PIXELS) -> Decoded | str:
+    """Decodes an image, turned as its EXIF data say, on white where it is transparent.
+
+    The kind is told by the content. Of several pictures in a file, the first is taken. A file that
+    is cut off or damaged is refused where its decoder notices: a JPEG has no checksum, so wrong
+    bytes that are a valid code of other colours cannot be found.
+
+    Args:
+        content: The file's bytes; None if its archive does not give them.
+        max_pixels: An image with more is refused before it is decoded, and so is one that takes
+            more than `MOST_BYTES_PER_PIXEL` bytes for each of these to decode.
+
+    Returns:
+        The image, or the reason why there is none.
+
+    Raises:
+        MemoryError: The machine has too little memory.
+    """
+    if content is None:
+        return "damaged in its archive"
+    if not content:
+        return "empty"
+    header = _read_header(content, max_pixels)
+    if isinstance(header, str):
+        return header
+    kind = str(looks_like(content[:1000]))
+    try:
+        decoded = _decode(content, kind, header)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises many kinds on a damaged file
+        decoded = describe(str(error))
+    if isinstance(decoded, str):
+        # Some decoders do not tell short memory from a damaged file: raise a MemoryError for it.
+        np.empty(header.memory, np.uint8)
+        return decoded
+    return decoded._replace(image=turn(decoded.image, header.orientation))
+
+
+def _read_header(content: bytes, max_pixels: int) -> Header | str:
+    """Returns the header of an image that can be decoded, or the reason why it cannot."""
+    kind = looks_like(content[:1000])
+    if kind not in READ:
+        return f"{kind}, which is not read here" if kind else "not an image"
+    if is_cut_off(content, kind):
+        return "cut off"
+    try:
+        header = read_header(content, kind)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises many kinds on a damaged file
+        return describe(str(error))
+    width, height = header.width, header.height
+    if not width or not height:
+        return "damaged: no pixels"
+    if width * height > max_pixels:
+        return f"{width}x{height} pixels, more than max_pixels ({max_pixels:,}) allows"
+    if header.memory > max_pixels * MOST_BYTES_PER_PIXEL:
+        return (
+            f"{width}x{height} pixels take up to {header.memory / 1e9:.1f} GB to decode, more than "
+            f"max_pixels ({max_pixels:,}) allows ({MOST_BYTES_PER_PIXEL} bytes for each)"
+        )
+    return header
+
+
+def _decode(content: bytes, kind: str, header: Header) -> Decoded | str:
+    notes: tuple[str, ...] = ()
+    if kind == "JPEG":
+        try:
+            jpeg = decode_jpeg(content, "CMYK" if header.cmyk else "RGB")
+            if isinstance(jpeg, str):
+                return jpeg
+            return Decoded(from_inks(jpeg.image) if header.cmyk else jpeg.image, jpeg.notes)
+        except UncheckedError:
+            notes = ("an unusual JPEG, of which damage is not noticed",)
+    elif kind == "PNG":
+        checked = check_png(content)
+        if isinstance(checked, str):
+            return checked
+        content, notes = checked
+    with open_image(content, kind) as image, quiet_libtiff() if kind == "TIFF" else nullcontext():
+        image.load()  # this finds what is damaged, which OpenCV does not tell
+        if image.mode == "F":
+            return "values that are no whole numbers"
+        if not header.deep and not image.mode.startswith("I"):
+            return Decoded(from_pillow(image), notes)
+        clear = image.info.get("transparency")
+        deep = None if header.deep else grey_from_pillow(image)
+    if header.deep:
+        stored = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        if stored is None or stored.dtype != np.uint16:
+            return "damaged: its 16-bit values cannot be read"
+        deep, clear = stored.astype(np.uint16, copy=False), None
+    if deep is None:
+        return "values of more than 16 bits"
+    result, more = from_deep(deep, clear)
+    if header.deep:  # OpenCV's order is blue, green, red
+        cv2.cvtColor(result, cv2.COLOR_BGR2RGB, dst=result)
+    return Decoded(result, (*notes, *more))
