@@ -21,12 +21,14 @@ class Photos(Section):
         image_size: Height and width of the resized images in pixels.
         interpolation: OpenCV's name for the method of resizing.
         max_broken: The share of broken photographs that is left out; more fail the stage.
+        duplicates: `drop` keeps one of photographs with the same pixels, `keep` all of them.
     """
 
     format: Literal["photos"]
     image_size: Annotated[int, Field(ge=1)] = 50
     interpolation: Interpolation = "area"
     max_broken: Annotated[float, Field(ge=0, le=1)] = 0.1
+    duplicates: Literal["drop", "keep"] = "drop"
 
 
 class Format(RootModel[Annotated[Idx | Photos, Field(discriminator="format")]]):

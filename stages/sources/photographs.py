@@ -1,6 +1,7 @@
 """Photographs in zip archives: finding, naming and reading them without unpacking anything."""
 
 import re
+import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -23,9 +24,13 @@ from stages.sources.arrays import (
     Prepared,
     Sizes,
     save,
+    write_csv,
     write_rows,
+    write_selection,
 )
-from stages.sources.decoding import Interpolation, Resized, decode_ahead, decode_and_resize
+from stages.sources.copies import find_copies, write_copies
+from stages.sources.decoding import Interpolation, Resized, decode_ahead, decode_image, resize
+from stages.sources.fingerprints import Fingerprint, fingerprint
 from stages.sources.formats import Photos
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -84,16 +89,19 @@ def prepare_photos(
     labelled = [photograph for photograph in found if photograph.label]
     broken = [(p.file, "no class in its name or folder") for p in found if not p.label]
     kept: dict[str, list[Photograph]] = {"labelled": [], "unlabelled": []}
+    fingerprints: dict[str, list[Fingerprint]] = {"labelled": [], "unlabelled": []}
     sizes: Sizes = Counter()
 
     def read_images(photographs: list[Photograph], kind: str) -> Iterator[Image]:
         progress = tqdm(photographs, kind, unit=" photographs", mininterval=1)
         images = read_photographs(progress, options.image_size, options.interpolation, workers)
-        for photograph, resized in images:
-            if isinstance(resized, str):
-                broken.append((photograph.file, resized))
+        for photograph, read in images:
+            if isinstance(read, str):
+                broken.append((photograph.file, read))
             else:
+                resized, found = read
                 kept[kind].append(photograph)
+                fingerprints[kind].append(found)
                 sizes[resized.width, resized.height] += 1
                 yield resized.image
 
@@ -103,6 +111,16 @@ def prepare_photos(
     check_broken(raw, sorted(broken), len(found) + len(unlabelled), options.max_broken)
 
     labels = [str(photograph.label) for photograph in kept["labelled"]]
+    names = [photograph.file for photograph in kept["labelled"]]
+    parts, prints = ["train"] * len(names), fingerprints["labelled"]
+    copies = find_copies(names, labels, parts, prints, options.duplicates)
+    write_copies(files, copies, names, labels, parts, prints)
+    if len(copies.kept) < len(names):
+        images = np.load(files["images.npy"], mmap_mode="r")
+        with tempfile.NamedTemporaryFile(dir=files["images.npy"].parent, delete=False) as file:
+            write_selection(Path(file.name), images, copies.kept)
+        Path(file.name).replace(files["images.npy"])
+    labels = [labels[place] for place in copies.kept]
     classes = sorted(set(labels))
     if len(classes) > MAX_CLASSES:
         raise UserError(
@@ -111,10 +129,12 @@ def prepare_photos(
         )
     index = {name: number for number, name in enumerate(classes)}
     save(files["labels.npy"], np.array([index[label] for label in labels], np.uint8))
-    write_rows(files["test_images.npy"], [], shape)
-    save(files["test_labels.npy"], np.array([], np.uint8))
-    names = [photograph.stem for photograph in kept["unlabelled"]]
-    save(files["unlabelled_names.npy"], np.array(names, np.str_))
+    for part in ("valid", "test"):
+        write_rows(files[f"{part}_images.npy"], [], shape)
+        save(files[f"{part}_labels.npy"], np.array([], np.uint8))
+    write_csv(files["notes.csv"], ("file", "note"), [])
+    stems = [photograph.stem for photograph in kept["unlabelled"]]
+    save(files["unlabelled_names.npy"], np.array(stems, np.str_))
     left_out = broken + [(file, "not named as a photograph") for file in others + more]
     return Prepared(classes, sizes, left_out)
 
@@ -175,7 +195,7 @@ def read_photographs(
     size: int,
     interpolation: Interpolation,
     workers: int | None = None,
-) -> Iterator[tuple[Photograph, Resized | str]]:
+) -> Iterator[tuple[Photograph, tuple[Resized, Fingerprint] | str]]:
     """Reads photographs in the order given, many at a time but with few in memory.
 
     Args:
@@ -199,6 +219,17 @@ def read_photographs(
 
         yield from decode_ahead(
             read_contents(),
-            lambda content: decode_and_resize(content, size, interpolation),
+            lambda content: _read(content, size, interpolation),
             workers,
         )
+
+
+def _read(
+    content: bytes | None, size: int, interpolation: Interpolation
+) -> tuple[Resized, Fingerprint] | str:
+    image = decode_image(content)
+    if isinstance(image, str):
+        return image
+    height, width = image.shape[:2]
+    resized = Resized(resize(image, size, size, interpolation), width, height)
+    return resized, fingerprint(image)
