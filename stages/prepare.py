@@ -6,32 +6,36 @@ Reads `data/raw/D/`: the four files of MNIST (`format: idx`), or zip archives of
 Writes to `data/arrays/D/` (what a dataset lacks is an empty array):
 
     images.npy, labels.npy                      uint8 [n, height, width, channels], uint8 [n]
+    groups.npy                                  int32 [n]: images of a group are copies
+    valid_images.npy, valid_labels.npy          the validation set that the dataset brings itself
     test_images.npy, test_labels.npy            the test set that the dataset brings itself
     unlabelled_images.npy, unlabelled_names.npy in the natural order of the names
     sizes.csv                                   numbers of images by their original size
     left_out.csv                                files that give no image, each with the reason
+    notes.csv                                   files that give one, but not as they are
+    duplicates.csv                              exact copies, and what became of them
+    near_copies.csv                             pairs of photographs that show the same picture
+    checks.csv                                  dark, blurred, ... photographs
     summary.json                                origin, classes and numbers of images
 
 A label is an index into the summary's `classes`. Photographs are sorted by class and name.
 Kaggle's 25,000 cats and dogs take about 15 seconds on two cores.
 """
 
-import csv
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from stages.lib import params
 from stages.lib.command import UserError, run
 from stages.lib.files import read_json, write_atomically, write_json
-from stages.sources.arrays import ARRAYS, Files
+from stages.sources.arrays import ARRAYS, Files, write_csv
 from stages.sources.formats import Format, Idx, Photos
 from stages.sources.mnist import prepare_idx
 from stages.sources.photographs import prepare_photos
 
-FILES = (*ARRAYS, "sizes.csv", "left_out.csv", "summary.json")
+TABLES = ("left_out", "notes", "duplicates", "near_copies", "checks", "sizes")
+FILES = (*ARRAYS, *(f"{name}.csv" for name in TABLES), "summary.json")
 
 
 def prepare(raw: Path, options: Idx | Photos, files: Files) -> None:
@@ -55,8 +59,9 @@ def prepare(raw: Path, options: Idx | Photos, files: Files) -> None:
     write_csv(files["left_out.csv"], ("file", "reason"), sorted(left_out))
     rows = [(*size, count) for size, count in sorted(sizes.items())]
     write_csv(files["sizes.csv"], ("width", "height", "images"), rows)
-    images, labels, test_images, _, unlabelled, _ = (
-        np.load(files[name], mmap_mode="r") for name in ARRAYS
+    images, labels, test_images, unlabelled = (
+        np.load(files[f"{name}.npy"], mmap_mode="r")
+        for name in ("images", "labels", "test_images", "unlabelled_images")
     )
     if not len(images):
         raise UserError(f"{raw}: no labelled image in it ({len(left_out)} files left out)")
@@ -79,12 +84,6 @@ def prepare(raw: Path, options: Idx | Photos, files: Files) -> None:
         "images_per_class": dict(zip(classes, counts, strict=True)),
     }
     write_json(files["summary.json"], summary)
-
-
-def write_csv(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
-    """Writes a table, with the same bytes on every system."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([columns, *rows])
 
 
 def main(dataset: str) -> None:

@@ -7,8 +7,8 @@ Reads `data/arrays/D/`. Writes to `data/splits/D/`:
     summary.json                                    origin, classes, numbers of images per class
 
 The split is stratified: every part has the classes in the proportions of the whole, to within an
-image. No image is in two parts. A test set that the dataset brings itself (MNIST) stays as it is,
-in its own order.
+image. No image is in two parts, and neither are copies of one image. A part that the dataset brings
+itself (MNIST's test set) stays as it is, in its own order.
 
 The other parts are in random order, since photographs come sorted by class. Any stretch of a part
 (a batch, the first hundred for a picture, what fits a shuffle buffer) is then a fair sample.
@@ -21,13 +21,14 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field
-from sklearn.model_selection import train_test_split
+from pydantic import BeforeValidator, Field, model_validator
 
 from stages.lib import params
 from stages.lib.command import UserError, run
 from stages.lib.files import read_json, write_atomically, write_json
 from stages.lib.params import Section
+from stages.sources.arrays import write_selection
+from stages.sources.partition import choose
 
 PARTS = ("train", "valid", "test")
 UNLABELLED = ("unlabelled_images.npy", "unlabelled_names.npy")
@@ -36,7 +37,7 @@ FILES = (
     *UNLABELLED,
     "summary.json",
 )
-CHUNK = 1024  # images in memory at a time while they are copied
+SIZED = ("test", "valid")  # in the order in which they are taken from the labelled images
 
 
 def _check_size(value: Any) -> Any:
@@ -51,94 +52,26 @@ Size = Annotated[int | float, BeforeValidator(_check_size)]
 
 
 class Options(Section):
-    """The sizes of the parts, as counts or as shares of all labelled images.
+    """The sizes of the parts, as counts or as shares of all labelled images; or the word `given`.
 
     Attributes:
-        valid: The size of the validation part.
-        test: The size of the test part; None where the dataset brings a test set itself.
+        valid: The size of the validation part; None where the dataset brings one itself.
+        test: The size of the test part; None where the dataset brings one itself.
         seed: Seeds the choice of images and their order.
     """
 
-    valid: Size
+    valid: Size | None = None
     test: Size | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)]  # scikit-learn's limit
 
-
-def choose(
-    labels: NDArray[np.uint8],
-    classes: list[str],
-    valid: int | float,
-    test: int | float | None,
-    seed: int,
-    key: str,
-) -> dict[str, NDArray[np.intp]]:
-    """Chooses the images of each part at random, each class in proportion.
-
-    Shares are of all labelled images, rounded to whole images: 0.1666667 of 60,000 is 10,000.
-
-    Args:
-        labels: uint8 [n], indexes into `classes`.
-        classes: The names of the classes.
-        valid: The number or the share of validation images.
-        test: The number or the share of test images; None for no test part.
-        seed: Seeds the choice and the order.
-        key: The key of the sizes in `params.yaml`, for messages.
-
-    Returns:
-        The indexes of the images of `train`, `valid` and, if asked for, `test`: int64 [n], in
-        random order.
-
-    Raises:
-        UserError: A part would be empty or would miss a class.
-    """
-    sizes = {"test": test, "valid": valid} if test is not None else {"valid": valid}
-    counts = {
-        part: size if isinstance(size, int) else round(size * len(labels))
-        for part, size in sizes.items()
-    }
-    check_sizes(counts, labels, classes, key)
-    chosen = {}
-    rest = np.arange(len(labels))
-    for part, count in counts.items():
-        rest, chosen[part] = train_test_split(
-            rest, test_size=count, random_state=seed, stratify=labels[rest]
-        )
-        parts_to_come = len(counts) + 1 - len(chosen)
-        for indices, least in ((chosen[part], 1), (rest, parts_to_come)):
-            members = np.bincount(labels[indices], minlength=len(classes))
-            if members.min() < least:
-                rare = members.argmin()
-                raise UserError(
-                    f"params.yaml: {key}.{part}: with {count} of {len(labels)} images, the class "
-                    f"'{classes[rare]}' ({(labels == rare).sum()} images) is missing from a part: "
-                    "change the size or get more images of the class"
-                )
-    return {"train": rest, **chosen}
-
-
-def check_sizes(
-    counts: dict[str, int], labels: NDArray[np.uint8], classes: list[str], key: str
-) -> None:
-    """Raises a `UserError` unless every part can have an image of every class."""
-    for part, count in counts.items():
-        if count < len(classes):
-            raise UserError(
-                f"params.yaml: {key}.{part}: {count} of {len(labels)} images, "
-                f"expected one at least for each of the {len(classes)} classes"
-            )
-    if sum(counts.values()) + len(classes) > len(labels):
-        asked = " and ".join(f"{count} {part}" for part, count in counts.items())
-        raise UserError(
-            f"params.yaml: {key}: {asked} images of {len(labels)} leave too few to train on, "
-            f"expected one at least for each of the {len(classes)} classes"
-        )
-    members = np.bincount(labels, minlength=len(classes))
-    if members.min() <= len(counts):
-        parts = ", ".join(("train", *counts))
-        raise UserError(
-            f"params.yaml: {key}: the class '{classes[members.argmin()]}' has {members.min()} "
-            f"images, expected one at least for each part ({parts})"
-        )
+    @model_validator(mode="before")
+    @classmethod
+    def _read_given(cls, value: Any) -> Any:
+        if value == "given":
+            return {"seed": 0}
+        if isinstance(value, str):
+            raise ValueError("expected the word `given`, or sizes such as {valid: 0.1, seed: 0}")
+        return value
 
 
 def split(arrays: Path, options: Options, files: Mapping[str, Path], key: str) -> None:
@@ -159,25 +92,33 @@ def split(arrays: Path, options: Options, files: Mapping[str, Path], key: str) -
         )
     prepared = read_json(arrays / "summary.json")
     classes = prepared["classes"]
-    images, labels = read_pair(arrays / "images.npy", arrays / "labels.npy")
-    own_test = read_pair(arrays / "test_images.npy", arrays / "test_labels.npy")
+    images, labels = read_pair(arrays, "", len(classes))
+    groups = np.load(arrays / "groups.npy")
+    given = {part: read_pair(arrays, f"{part}_", len(classes)) for part in SIZED}
     if not len(images):
         raise UserError(f"{arrays}/images.npy holds no images: nothing to split")
-    if len(own_test[0]) and options.test is not None:
-        raise UserError(
-            f"params.yaml: {key}.test: the dataset brings {len(own_test[0])} test images itself: "
-            "remove this key"
-        )
-    if not len(own_test[0]) and options.test is None:
-        raise UserError(
-            f"params.yaml: {key}.test is missing: the dataset brings no test images, "
-            "expected their number or their share"
-        )
+    sizes: dict[str, int | float] = {}
+    for part, (own, _) in given.items():
+        size = getattr(options, part)
+        if len(own) and size is not None:
+            raise UserError(
+                f"params.yaml: {key}.{part}: the dataset brings {len(own)} {part} images itself: "
+                "remove this key"
+            )
+        if not len(own) and size is None:
+            keys = [f"{name}: 0.1" for name in reversed(SIZED) if not len(given[name][0])]
+            raise UserError(
+                f"params.yaml: {key}.{part} is missing: the dataset brings no {part} images, "
+                f"expected their number or their share: `split: {{{', '.join(keys)}, seed: 0}}`"
+            )
+        if size is not None:
+            sizes[part] = size
 
-    chosen = choose(labels, classes, options.valid, options.test, options.seed, key)
+    chosen = choose(labels, groups, classes, sizes, options.seed, key)
     sources = {part: (images, labels, indices) for part, indices in chosen.items()}
-    if options.test is None:
-        sources["test"] = (*own_test, np.arange(len(own_test[0])))
+    sources |= {
+        part: (*own, np.arange(len(own[0]))) for part, own in given.items() if part not in sizes
+    }
     numbers = {}
     for part in PARTS:
         part_images, part_labels, indices = sources[part]
@@ -198,25 +139,21 @@ def split(arrays: Path, options: Options, files: Mapping[str, Path], key: str) -
     write_json(files["summary.json"], summary)
 
 
-def read_pair(images_path: Path, labels_path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Returns images, mapped from the disk, and their labels."""
+def read_pair(arrays: Path, part: str, classes: int) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+    """Returns images, mapped from the disk, and their labels: uint8 or uint16 below `classes`."""
+    images_path, labels_path = arrays / f"{part}images.npy", arrays / f"{part}labels.npy"
     images, labels = np.load(images_path, mmap_mode="r"), np.load(labels_path)
     if len(images) != len(labels):
         raise UserError(
             f"{images_path} holds {len(images)} images but {labels_path.name} {len(labels)} "
             "labels: run `dvc repro` to prepare the dataset again"
         )
+    if len(labels) and labels.max() >= classes:
+        raise UserError(
+            f"{labels_path} holds the label {labels.max()}, but the dataset has {classes} classes: "
+            "run `dvc repro` to prepare the dataset again"
+        )
     return images, labels
-
-
-def write_selection(path: Path, array: NDArray[np.uint8], indices: NDArray[np.intp]) -> None:
-    """Writes `array[indices]` as an `.npy` file, `CHUNK` rows in memory at a time."""
-    with path.open("wb") as file:
-        description = np.lib.format.header_data_from_array_1_0(array[:0])
-        description["shape"] = (len(indices), *array.shape[1:])
-        np.lib.format.write_array_header_1_0(file, description)
-        for start in range(0, len(indices), CHUNK):
-            file.write(array[indices[start : start + CHUNK]].tobytes())
 
 
 def main(dataset: str) -> None:

@@ -1,5 +1,6 @@
 """A dataset's arrays: the files that every format writes, and how they are written."""
 
+import csv
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,13 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-# Images are uint8 [n, height, width, channels], labels uint8 [n], names str [n].
+# Images are uint8 [n, height, width, channels], labels uint8 [n], groups int32 [n], names str [n].
 ARRAYS = (
-    *("images.npy", "labels.npy", "test_images.npy", "test_labels.npy"),
-    *("unlabelled_images.npy", "unlabelled_names.npy"),
+    *("images.npy", "labels.npy", "groups.npy", "valid_images.npy", "valid_labels.npy"),
+    *("test_images.npy", "test_labels.npy", "unlabelled_images.npy", "unlabelled_names.npy"),
 )
 # Labels are uint8.
 MAX_CLASSES = 256
+CHUNK = 1024  # images in memory at a time while they are copied
 
 Image = NDArray[np.uint8]
 # Where to write each of a dataset's files, by its name.
@@ -56,6 +58,22 @@ def write_rows(path: Path, rows: Iterable[Image], row_shape: tuple[int, ...]) ->
         # Overwrite the header: NumPy pads it so that a larger first dimension fits.
         file.seek(0)
         _write_header(file, (count, *row_shape))
+
+
+def write_selection(path: Path, array: NDArray[Any], indices: NDArray[np.int64]) -> None:
+    """Writes `array[indices]` as an `.npy` file, `CHUNK` rows in memory at a time."""
+    with path.open("wb") as file:
+        description = np.lib.format.header_data_from_array_1_0(array[:0])
+        description["shape"] = (len(indices), *array.shape[1:])
+        np.lib.format.write_array_header_1_0(file, description)
+        for start in range(0, len(indices), CHUNK):
+            file.write(array[indices[start : start + CHUNK]].tobytes())
+
+
+def write_csv(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
+    """Writes a table, with the same bytes on every system."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([columns, *rows])
 
 
 def _write_header(file: Any, shape: tuple[int, ...]) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.lib.command import UserError
-from stages.sources.arrays import Files, Image, Prepared, save
+from stages.sources.arrays import Files, Image, Prepared, save, write_csv
+from stages.sources.copies import group_equal_rows, write_no_tables
 from stages.sources.idx import read_idx
 
 
@@ -29,10 +30,15 @@ def prepare_idx(raw: Path, files: Files) -> Prepared:
     digits = np.unique(np.concatenate([labels, test_labels]))
     save(files["images.npy"], images)
     save(files["labels.npy"], np.searchsorted(digits, labels).astype(np.uint8))
+    save(files["groups.npy"], group_equal_rows(images))
+    save(files["valid_images.npy"], images[:0])
+    save(files["valid_labels.npy"], labels[:0])
     save(files["test_images.npy"], test_images)
     save(files["test_labels.npy"], np.searchsorted(digits, test_labels).astype(np.uint8))
     save(files["unlabelled_images.npy"], images[:0])
     save(files["unlabelled_names.npy"], np.array([], np.str_))
+    write_no_tables(files)
+    write_csv(files["notes.csv"], ("file", "note"), [])
     sizes = Counter({(width, height): len(images) + len(test_images)})
     return Prepared([str(digit) for digit in digits], sizes, [])
 

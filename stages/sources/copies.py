@@ -1,0 +1,232 @@
+"""Finding photographs that are there more than once: exact copies and near copies.
+
+Exact copies have the same pixels after decoding. Near copies show the same picture: one is the other
+saved anew, made smaller, brighter or blurred. Two photographs are near copies if their perceptual
+hashes differ in `MAX_DISTANCE` of 64 bits at most, and their thumbnails correlate by
+`MIN_CORRELATION` at least. The second rule weeds out what only has a similar outline.
+
+In 22,500 photographs of cats and dogs, all 23 pairs that both rules find are the same picture, with
+correlations from 0.98; the next ones, at 8 bits, have 0.86 and less. Of 300 photographs, the rules find all
+that were saved at quality 20, halved, blurred or made noisy, 96% of those made brighter by a fifth,
+and a fifth of those cut by 2%. They do not find mirrored ones.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.sources.arrays import Files, Image, save, write_csv
+from stages.sources.checks import check_photographs
+from stages.sources.fingerprints import Fingerprint
+
+Mode = Literal["drop", "keep"]
+
+MAX_DISTANCE = 8  # bits of 64
+MIN_CORRELATION = 0.98
+# Standard deviation of a thumbnail, in grey levels: below it, a hash is made of noise.
+MIN_CONTRAST = 5
+# A part that is worth more keeps its copy: nothing of the test part is trained on.
+PARTS = ("test", "valid", "train")
+PAIRS_AT_ONCE = 4_000_000  # compared hashes; 8 bytes of memory each
+
+
+class NearCopies(NamedTuple):
+    """Two photographs that show the same picture: their places in the lists, and the bits apart."""
+
+    first: int
+    second: int
+    distance: int
+
+
+class Copies(NamedTuple):
+    """What `find_copies` finds.
+
+    Attributes:
+        kept: The places of the photographs to keep, in their order, int64 [k].
+        groups: For each kept one, the number of its group, int32 [k]: photographs of one group are
+            copies of each other. It is the place in `kept` of the group's first one.
+        duplicates: Exact copies: file, the file that it is a copy of, and what became of it.
+        near: Each photograph that is a near copy of an earlier one, with the first of these.
+    """
+
+    kept: NDArray[np.int64]
+    groups: NDArray[np.int32]
+    duplicates: list[tuple[str, str, str]]
+    near: list[NearCopies]
+
+
+def find_copies(
+    files: Sequence[str],
+    labels: Sequence[str],
+    parts: Sequence[str],
+    fingerprints: Sequence[Fingerprint],
+    mode: Mode,
+) -> Copies:
+    """Finds the copies among the labelled photographs of a dataset.
+
+    25,000 photographs take about 2 seconds, 60,000 about 10.
+
+    Args:
+        files: Their names, as people find them.
+        labels: The names of their classes.
+        parts: `train`, `valid` or `test` for each, as the dataset brings them.
+        fingerprints: What `fingerprint` returns for each.
+        mode: `drop` keeps one of each set of exact copies: the first of the test part, else of the
+            validation part, else of the others. It keeps none of a set with different labels.
+            `keep` keeps all.
+    """
+    sets = defaultdict(list)
+    for place in sorted(range(len(files)), key=lambda at: (PARTS.index(parts[at]), at)):
+        sets[fingerprints[place].digest].append(place)
+    first_of = np.arange(len(files))
+    dropped, duplicates = set(), []
+    for places in sets.values():
+        if len(places) == 1:
+            continue
+        classes = sorted({labels[at] for at in places})
+        reason = "the same pixels"
+        if len(classes) > 1:
+            reason = f"copies with different labels: {', '.join(classes)}"
+            # The first one goes as well.
+            duplicates.append((places[0], places[1], reason))
+        duplicates += [(at, places[0], reason) for at in places[1:]]
+        first_of[places] = places[0]
+        dropped.update(places if len(classes) > 1 else places[1:])
+    kept = [at for at in range(len(files)) if mode == "keep" or at not in dropped]
+    firsts = [at for at in kept if first_of[at] == at]
+    roots, near = find_near_copies([fingerprints[at] for at in firsts])
+    root_of = dict(zip(firsts, roots.tolist(), strict=True))
+    prefix = "" if mode == "drop" else "kept: "
+    return Copies(
+        np.array(kept, np.int64),
+        _number([root_of.get(int(first_of[at]), at) for at in kept]),
+        [(files[at], files[first], prefix + reason) for at, first, reason in sorted(duplicates)],
+        [NearCopies(firsts[a], firsts[b], distance) for a, b, distance in near],
+    )
+
+
+def find_near_copies(
+    fingerprints: Sequence[Fingerprint],
+) -> tuple[NDArray[np.int64], list[tuple[int, int, int]]]:
+    """Finds near copies by comparing all pairs, some rows of pairs in memory at a time.
+
+    Returns:
+        For each photograph, the first one of its group, int64 [n]: a copy of a copy is in the
+        group. And each photograph that is a near copy of an earlier one: the first of these, its
+        own place, and the bits between their hashes.
+    """
+    count = len(fingerprints)
+    roots = np.arange(count)
+    pairs: list[tuple[int, int, int]] = []
+    hashes = np.array([print_.phash for print_ in fingerprints], np.uint64)
+    # Sums of products of 256 bytes are below 2^24, so float32 holds them without rounding.
+    thumbnails = np.array([print_.thumbnail.ravel() for print_ in fingerprints], np.float32)
+    thumbnails = thumbnails.reshape(count, 256)
+    sums = thumbnails.sum(1, dtype=np.float64)
+    spreads = np.sqrt(256 * np.einsum("ij,ij->i", thumbnails, thumbnails).astype(float) - sums**2)
+    clear = spreads >= 256 * MIN_CONTRAST
+    rows = max(1, PAIRS_AT_ONCE // max(count, 1))
+    for start in range(0, count, rows):
+        stop = min(start + rows, count)
+        distances = np.bitwise_count(hashes[start:stop, np.newaxis] ^ hashes[:stop])
+        second, first = np.nonzero(distances <= MAX_DISTANCE)
+        found = distances[second, first]
+        second += start
+        wanted = (first < second) & clear[first] & clear[second]
+        second, first, found = second[wanted], first[wanted], found[wanted]
+        similar = np.zeros(len(first), bool)
+        for at in range(0, len(first), 20_000):
+            a, b = first[at : at + 20_000], second[at : at + 20_000]
+            products = np.einsum("ij,ij->i", thumbnails[a], thumbnails[b]).astype(float)
+            correlations = (256 * products - sums[a] * sums[b]) / (spreads[a] * spreads[b])
+            similar[at : at + 20_000] = correlations >= MIN_CORRELATION
+        second, first, found = second[similar], first[similar], found[similar]
+        own, where = np.unique(second, return_index=True)
+        pairs += zip(first[where].tolist(), own.tolist(), found[where].tolist(), strict=True)
+        # Once for each group that a photograph joins, not for each pair.
+        for root, place in np.unique(np.stack([roots[first], second], 1), axis=0).tolist():
+            low, high = sorted((int(roots[root]), int(roots[place])))
+            roots[roots == high] = low
+    return roots, pairs
+
+
+def write_copies(
+    files: Files,
+    copies: Copies,
+    names: Sequence[str],
+    labels: Sequence[str],
+    parts: Sequence[str],
+    fingerprints: Sequence[Fingerprint],
+) -> None:
+    """Writes `groups.npy`, `duplicates.csv`, `near_copies.csv` and `checks.csv` of a dataset.
+
+    A row in the tables is the photograph's place among the kept ones of its part: its row in
+    `images.npy`, `valid_images.npy` or `test_images.npy`.
+
+    Args:
+        files: Where to write each.
+        copies: What `find_copies` found.
+        names: The files of all photographs, as `find_copies` got them.
+        labels: The names of their classes.
+        parts: The part of each.
+        fingerprints: The fingerprint of each.
+    """
+    kept = copies.kept.tolist()
+    rows = {
+        place: row
+        for part in PARTS
+        for row, place in enumerate(at for at in kept if parts[at] == part)
+    }
+    own = [at for at, place in enumerate(kept) if parts[place] == "train"]
+    save(files["groups.npy"], _number(copies.groups[own]))
+    near = [
+        (
+            *(names[a], names[b], labels[a], labels[b], distance),
+            *(rows[a], rows[b], parts[a], parts[b]),
+        )
+        for a, b, distance in copies.near
+    ]
+
+    found = [
+        (check, names[kept[at]], rows[kept[at]], value, parts[kept[at]])
+        for check, at, value in check_photographs([fingerprints[place] for place in kept])
+    ]
+    _write_tables(files, copies.duplicates, near, found)
+
+
+def write_no_tables(files: Files) -> None:
+    """Writes the tables of a dataset whose images have no files of their own: headers only."""
+    _write_tables(files, [], [], [])
+
+
+def _write_tables(
+    files: Files,
+    duplicates: list[tuple[str, str, str]],
+    near: list[tuple[Any, ...]],
+    checks: list[tuple[Any, ...]],
+) -> None:
+    write_csv(files["duplicates.csv"], ("file", "copy_of", "reason"), duplicates)
+    columns = ("first", "second", "first_class", "second_class", "distance")
+    more = ("first_row", "second_row", "first_part", "second_part")
+    write_csv(files["near_copies.csv"], columns + more, near)
+    write_csv(files["checks.csv"], ("check", "file", "row", "value", "part"), checks)
+
+
+def _number(groups: Sequence[int] | NDArray[Any]) -> NDArray[np.int32]:
+    """Returns for each entry the place of the first one of its group."""
+    _, index, inverse = np.unique(groups, return_index=True, return_inverse=True)
+    return index[inverse].astype(np.int32)
+
+
+def group_equal_rows(images: Image) -> NDArray[np.int32]:
+    """Returns the groups of equal images, uint8 [n, ...]: for each, the first one equal to it."""
+    first: dict[bytes, int] = {}
+    found = [
+        first.setdefault(hashlib.sha256(image.tobytes()).digest(), at)
+        for at, image in enumerate(images)
+    ]
+    return np.array(found, np.int32)
