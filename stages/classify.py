@@ -35,7 +35,7 @@ from stages.sources.arrays import Image
 from stages.sources.decoding import MAX_PIXELS, Interpolation, decode_ahead, decode_image, resize
 from stages.sources.digits import to_digit
 from stages.sources.formats import Format
-from stages.sources.image_files import IMAGE_SUFFIXES, Content, read_contents
+from stages.sources.image_files import Content, read_contents
 
 BATCH_SIZE = 250
 
@@ -156,7 +156,7 @@ def parse(arguments: Iterable[str]) -> argparse.Namespace:
         "images",
         metavar="IMAGE",
         nargs="+",
-        help=f"file, folder or zip ({', '.join(IMAGE_SUFFIXES)}); - for paths on standard input",
+        help="file, folder, zip or tar; - for paths on standard input",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="JSON lines: one object per image")

@@ -32,7 +32,7 @@ from stages.lib.files import read_json, write_atomically, write_json
 from stages.sources.arrays import ARRAYS, Files, write_csv
 from stages.sources.formats import Format, Idx, Photos
 from stages.sources.mnist import prepare_idx
-from stages.sources.photographs import prepare_photos
+from stages.sources.photograph_arrays import prepare_photos
 
 TABLES = ("left_out", "notes", "duplicates", "near_copies", "checks", "sizes")
 FILES = (*ARRAYS, *(f"{name}.csv" for name in TABLES), "summary.json")

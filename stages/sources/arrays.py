@@ -14,8 +14,7 @@ ARRAYS = (
     *("images.npy", "labels.npy", "groups.npy", "valid_images.npy", "valid_labels.npy"),
     *("test_images.npy", "test_labels.npy", "unlabelled_images.npy", "unlabelled_names.npy"),
 )
-# Labels are uint8.
-MAX_CLASSES = 256
+MAX_CLASSES = 1 << 16
 CHUNK = 1024  # images in memory at a time while they are copied
 
 Image = NDArray[np.uint8]
@@ -39,6 +38,11 @@ class Prepared(NamedTuple):
     classes: list[str]
     sizes: Sizes
     left_out: list[LeftOut]
+
+
+def label_dtype(classes: int) -> type[np.uint8 | np.uint16]:
+    """Returns the type of the labels of so many classes: a byte where it suffices."""
+    return np.uint8 if classes <= 256 else np.uint16
 
 
 def save(path: Path, array: NDArray[Any]) -> None:

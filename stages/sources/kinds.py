@@ -5,6 +5,10 @@ import struct
 # The kinds that are decoded: cv2.imread's, but for those of floating-point values.
 READ = ("JPEG", "PNG", "WebP", "BMP", "TIFF", "GIF", "AVIF", "JPEG 2000", "PNM", "Sun raster")
 
+# Kinds of photographs that are not.
+OTHER_PHOTOGRAPHS = ("HEIC", "JPEG XL", "JPEG XR", "PSD")
+START = 1000  # bytes that tell the kind
+
 # How a file starts, from https://www.garykessler.net/library/file_sigs.html and the formats' own
 # descriptions. The longer of two beginnings stands first.
 STARTS = (
@@ -83,6 +87,16 @@ def looks_like(start: bytes) -> str | None:
     if text.startswith(b"<svg") or (text.startswith((b"<?xml", b"<!")) and b"<svg" in text):
         return "SVG"
     return next((kind for magic, kind in STARTS if start.startswith(magic)), None)
+
+
+def is_picture(start: bytes | str) -> bool:
+    """Tells whether a file begins as a photograph does, if also of a kind that is not decoded.
+
+    Args:
+        start: Its first `START` bytes; a text stands for a file that could not be read.
+    """
+    kind = looks_like(start) if isinstance(start, bytes) else None
+    return kind in (*READ, *OTHER_PHOTOGRAPHS) or str(kind).startswith("camera raw")
 
 
 def _media_kind(start: bytes) -> str | None:

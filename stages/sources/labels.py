@@ -85,7 +85,7 @@ def choose(
         raise _ambiguous(where, paths, table, folders)
     if table:
         return table
-    if by_folder and by_name and not _agree(folders, names) and not _tell(_classes(folders)):
+    if by_folder and by_name and _differ(folders, names) and not _tell(_classes(folders)):
         raise _ambiguous(where, paths, folders, names)
     if by_folder:
         return folders
@@ -143,6 +143,12 @@ def _agree(first: Reading, second: Reading) -> bool:
     return len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
 
 
+def _differ(first: Reading, second: Reading) -> list[int]:
+    """Returns the photographs to which two readings give different names."""
+    pairs = enumerate(zip(first.labels, second.labels, strict=True))
+    return [index for index, (a, b) in pairs if a and b and fold(a) != fold(b)]
+
+
 def _plain(name: str) -> str:
     """Returns a name without numbers and what joins words: `batch` for `Batch-01`."""
     return re.sub(r"[\W\d_]+", "_", name.lower()).strip("_")
@@ -155,11 +161,7 @@ def _tell(classes: set[str]) -> bool:
 
 
 def _ambiguous(where: str, paths: Sequence[str], first: Reading, second: Reading) -> UserError:
-    at = next(
-        index
-        for index, (a, b) in enumerate(zip(first.labels, second.labels, strict=True))
-        if a and b and fold(a) != fold(b)
-    )
+    at = _differ(first, second)[0]
     return UserError(
         f"{where}: is the class of {paths[at]} '{first.labels[at]}' ({first.words}) or "
         f"'{second.labels[at]}' ({second.words})? Say `prepare.labels: {first.key}` or "

@@ -39,12 +39,10 @@ class Read(NamedTuple):
 
     Attributes:
         resized: Its image, and the size of the original.
-        notes: What is to be known about it.
         fingerprint: What it is compared by.
     """
 
     resized: Resized
-    notes: tuple[str, ...]
     fingerprint: Fingerprint
 
 
@@ -76,9 +74,7 @@ def prepare_photos(
         return _write(raw, found, options, files, workers)
 
 
-def _write(
-    raw: Path, found: Found, options: Photos, files: Files, workers: int | None
-) -> Prepared:
+def _write(raw: Path, found: Found, options: Photos, files: Files, workers: int | None) -> Prepared:
     shape = (options.image_size, options.image_size, 3)
     broken, notes, sizes = list(found.broken), list[tuple[str, str]](), Sizes()
     kept: list[Photograph] = []
@@ -87,7 +83,9 @@ def _write(
 
     def read_images(part: str) -> Iterator[Image]:
         photographs = [p for p in found.photographs if p.part == part]
-        progress = tqdm(photographs, part, unit=" photographs", mininterval=1, disable=not photographs)
+        progress = tqdm(
+            photographs, part, unit=" photographs", mininterval=1, disable=not photographs
+        )
         for photograph, read in read_photographs(progress, options, workers):
             if isinstance(read, str):
                 broken.append((str(photograph), read))
@@ -95,7 +93,7 @@ def _write(
                 continue
             kept.append(photograph)
             prints.append(read.fingerprint)
-            notes.extend((str(photograph), note) for note in read.notes)
+            notes.extend((str(photograph), note) for note in read.resized.notes)
             sizes[read.resized.width, read.resized.height] += 1
             yield read.resized.image
 
@@ -201,11 +199,10 @@ def read_photographs(
         decoded = content if isinstance(content, str) else decode_image(content, options.max_pixels)
         if isinstance(decoded, str):
             return decoded
-        image, notes = decoded
-        size = options.image_size
+        image, size = decoded.image, options.image_size
         height, width = image.shape[:2]
-        resized = Resized(resize(image, size, size, options.interpolation), width, height)
-        return Read(resized, notes, fingerprint(image))
+        small = resize(image, size, size, options.interpolation)
+        return Read(Resized(small, width, height, decoded.notes), fingerprint(image))
 
     contents = ((photograph, photograph.member.read()) for photograph in photographs)
     yield from decode_ahead(contents, decode, workers)

@@ -82,12 +82,12 @@ def find_photographs(
     left_out: list[LeftOut] = []
     tables = list(tables)
     for member in members:
-        if is_hidden(member.path):
-            left_out.append((member.file, "hidden, or made by the system"))
-        elif tidy(member.path)[1]:
+        if tidy(member.path)[1]:
             (broken if is_photograph(member.path) else left_out).append(
                 (member.file, member.refused)
             )
+        elif is_hidden(member.path):
+            left_out.append((member.file, "hidden, or made by the system"))
         elif is_photograph(member.path) or is_picture(member.read(START)):
             pictures.append(member)
         else:

@@ -1,0 +1,624 @@
+"""Photographs as people have them are read right, or refused in a line that says what to do."""
+
+import io
+import os
+import stat
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+from unicodedata import normalize
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from photograph_files import (
+    CONTAINERS,
+    by_class,
+    contents,
+    numbers,
+    of_classes,
+    read_dataset,
+    shade,
+    write_tree,
+    zip_of,
+)
+
+from stages.lib import params
+from stages.lib.command import UserError
+from stages.sources import members
+from stages.sources.formats import Format
+
+CATS_AND_DOGS = {"cat": [0, 1, 2], "dog": [3, 4, 5]}
+
+
+def said_by(folder: Path, *sources: Path, **options: Any) -> str:
+    """The message with which a dataset is refused."""
+    with pytest.raises(UserError) as error:
+        read_dataset(folder, sources, **options)
+    return str(error.value)
+
+
+# What a label is
+
+
+@pytest.mark.parametrize(
+    ("tree", "labels", "expected"),
+    [
+        (of_classes("cat", "dog"), None, CATS_AND_DOGS),
+        (of_classes("PetImages/Cat", "PetImages/Dog"), None, CATS_AND_DOGS),
+        (of_classes("data/cat/indoor", "data/dog"), None, CATS_AND_DOGS),
+        (of_classes("data/cat/indoor", "data/dog/indoor"), None, CATS_AND_DOGS),
+        (of_classes("a/b/c/cat", "a/b/c/dog"), None, CATS_AND_DOGS),
+        (of_classes("train\\cat", "train\\dog"), None, CATS_AND_DOGS),
+        ({"cat.0.png": 0, "cat.1.png": 1, "dog.7.png": 2}, None, {"cat": [0, 1], "dog": [2]}),
+        # Class folders win over names that look like Kaggle's.
+        (of_classes("ok", "worn", name="cam1.000{number}.png"), None, {"ok": [0, 1, 2], "worn": [3, 4, 5]}),
+        (of_classes("cat", "dog", name="Screenshot at 10.3{number}.png"), None, CATS_AND_DOGS),
+        (of_classes("0", "1", "7", each=1), None, {"0": [0], "1": [1], "7": [2]}),
+        (of_classes("train", "bus", each=2), "folder", {"bus": [2, 3], "train": [0, 1]}),
+        (of_classes("day/cat", "day/dog", "night/cat", "night/dog", each=1), "folder", {"day": [0, 1], "night": [2, 3]}),
+        (of_classes("batch1", "batch2", name="cat.{number}.png", each=1) | {"batch2/dog.9.png": 9}, "name", {"cat": [0, 1], "dog": [9]}),
+        ({"Abyssinian_12.png": 1, "great_dane_3.png": 2}, r"(.+)_\d+", {"abyssinian": [1], "great_dane": [2]}),
+        ({"cat (1).png": 1, "dog (2).png": 2}, r"(\w+) \(\d+\)", {"cat": [1], "dog": [2]}),
+    ],
+)  # fmt: skip
+def test_the_class_is_what_a_person_would_say(
+    tmp_path: Path, tree: dict[str, int], labels: str | None, expected: dict[str, list[int]]
+) -> None:
+    chosen = {} if labels is None else {"labels": labels}
+    found = read_dataset(tmp_path, write_tree(tmp_path / "pets.zip", tree), **chosen)
+    assert by_class(found) == expected
+    assert found["reasons"] == {}
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        (
+            of_classes("batch1", name="cat.{number}.png")
+            | of_classes("batch2", name="dog.{number}.png"),
+            ("'batch1'", "'cat'", "prepare.labels: folder", "prepare.labels: name"),
+        ),
+        (
+            of_classes("day/cat", "day/dog", "night/cat", "night/dog"),
+            ("'day'", "'cat'", "prepare.labels: folder"),
+        ),
+        (of_classes("cat", "dog", "images"), ("'images'", "'cat'", "prepare.labels: folder")),
+        (of_classes("images"), ("0.png", "prepare.labels", "folder of its own")),
+        ({"a.png": 0, "b.png": 1}, ("a.png", "prepare.labels")),
+        ({"Abyssinian_12.png": 0, "beagle_3.png": 1}, ("Abyssinian_12.png", r"'(.+)_\d+'")),
+        ({f"cam{n}.000{n}.png": n for n in range(4)}, ("'cam0'", "numbers", "labels: name")),
+        (of_classes("train/cat", "test/cat", "extra/cat"), ("extra", "unlabelled")),
+    ],
+)
+def test_where_two_readings_are_possible_or_none_it_says_how_to_choose(
+    tmp_path: Path, tree: dict[str, int], words: tuple[str, ...]
+) -> None:
+    said = said_by(tmp_path, write_tree(tmp_path / "pets.zip", tree))
+    for word in words:
+        assert word in said
+    assert "\n" not in said
+
+
+def test_the_reading_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    read_dataset(tmp_path, write_tree(tmp_path / "pets.zip", of_classes("a/cat", "a/dog")))
+    assert "the class of a photograph is its folder in a/" in capsys.readouterr().out
+
+
+def test_a_photograph_beside_the_class_folders_is_broken_with_the_reason(tmp_path: Path) -> None:
+    tree = of_classes("top/cat", "top/dog", each=5) | {"top/logo.png": 90, "cover.png": 91}
+    found = read_dataset(tmp_path, write_tree(tmp_path / "pets.zip", tree), max_broken=0.2)
+    assert by_class(found) == {"cat": [0, 1, 2, 3, 4], "dog": [5, 6, 7, 8, 9]}
+    reason = "no class in its folder in top/"
+    assert found["reasons"] == {"pets.zip/cover.png": reason, "pets.zip/top/logo.png": reason}
+
+
+def test_classes_are_renamed_and_merged(tmp_path: Path) -> None:
+    tree = of_classes("Dog", "dogs", "cat", "Eel")
+    classes = {"Hund": ["dog", "dogs"], "eel": ["Eel"]}
+    found = read_dataset(tmp_path, write_tree(tmp_path / "pets.zip", tree), classes=classes)
+    assert by_class(found) == {"Hund": [0, 1, 2, 3, 4, 5], "cat": [6, 7, 8], "eel": [9, 10, 11]}
+
+
+def test_a_class_that_is_not_there_cannot_be_renamed(tmp_path: Path) -> None:
+    pets = write_tree(tmp_path / "pets.zip", of_classes("cat", "dog"))
+    said = said_by(tmp_path, pets, classes={"hound": ["dogs"]})
+    assert "'dogs'" in said
+    assert "did you mean 'dog'?" in said
+
+
+@pytest.mark.parametrize("other", ["Café", normalize("NFD", "café")])
+def test_spellings_are_one_class_across_archives_and_an_error_within_one(
+    tmp_path: Path, other: str
+) -> None:
+    first = of_classes("café", "zoo")
+    second = {f"{other}/{number}.png": number for number in (20, 21)}
+    pair = [
+        write_tree(tmp_path / "a.zip", first),
+        write_tree(tmp_path / "b.zip", second | {"zoo/9.png": 9}),
+    ]
+    assert by_class(read_dataset(tmp_path, pair))["café"] == [0, 1, 2, 20, 21]
+    together = write_tree(tmp_path / "all.zip", first | second)
+    assert "prepare.classes" in said_by(tmp_path / "one", together)
+    classes = {"café": ["café", normalize("NFC", other)]}
+    found = read_dataset(tmp_path / "two", together, classes=classes)
+    assert sorted(by_class(found)["café"]) == [0, 1, 2, 20, 21]
+
+
+def test_small_and_capital_letters_can_be_two_classes(tmp_path: Path) -> None:
+    letters = write_tree(tmp_path / "letters.zip", of_classes("A", "a", "b", each=2))
+    found = read_dataset(tmp_path, letters, classes={"A": ["A"], "a": ["a"]})
+    assert by_class(found) == {"A": [0, 1], "a": [2, 3], "b": [4, 5]}
+
+
+# A table of labels
+
+TABLE = b"file,label\n0.png,cat\n1.png,cat\n2.png,dog\n3.png,dog\n"
+FLAT = {f"{number}.png": number for number in range(4)}
+OF_TABLE = {"cat": [0, 1], "dog": [2, 3]}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_a_table_may_lie_in_what_holds_the_photographs(tmp_path: Path, container: str) -> None:
+    pets = write_tree(tmp_path / container, FLAT | {"labels.csv": TABLE})
+    assert by_class(read_dataset(tmp_path, pets)) == OF_TABLE
+
+
+@pytest.mark.parametrize(
+    ("table", "labels"),
+    [
+        (TABLE, {"csv": "labels.csv"}),
+        (TABLE.replace(b",", b";").replace(b"\n", b"\r\n"), {"csv": "labels.csv"}),
+        (b"\xef\xbb\xbf" + TABLE.replace(b",", b"\t"), {"csv": "labels.csv"}),
+        (TABLE.replace(b".png", b""), {"csv": "labels.csv"}),
+        (TABLE.replace(b"file,label", b"id,breed"), {"csv": "labels.csv", "file": "id", "label": "breed"}),
+        (b'n,label,file\n1,"cat",images\\0.png\n2,cat,./1.png\n3,dog,/data/2.png\n4,dog,3.png\n', {"csv": "labels.csv"}),
+    ],
+)  # fmt: skip
+def test_a_table_beside_the_archive_is_read_as_it_is_written(
+    tmp_path: Path, table: bytes, labels: dict[str, str]
+) -> None:
+    (tmp_path / "labels.csv").write_bytes(table)
+    tree = {f"images/{path}": number for path, number in FLAT.items()}
+    if b"/data/2.png" in table:
+        tree = {"images/0.png": 0, "1.png": 1, "2.png": 2, "images/3.png": 3}
+    pets = write_tree(tmp_path / "pets.zip", tree)
+    found = read_dataset(tmp_path, [pets, tmp_path / "labels.csv"], labels=labels)
+    assert by_class(found) == OF_TABLE
+
+
+def test_photographs_that_a_table_does_not_name_are_listed(tmp_path: Path) -> None:
+    pets = write_tree(tmp_path / "pets.zip", FLAT | {"9.png": 9, "labels.csv": TABLE})
+    found = read_dataset(tmp_path, pets, labels={"csv": "labels.csv"})
+    assert by_class(found) == OF_TABLE
+    assert found["reasons"]["pets.zip/9.png"] == "not in pets.zip/labels.csv"
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (TABLE + b"7.png,cat\n8.png,cat\n", ("7.png, 8.png of 6 files not found",)),
+        (TABLE + b"0.png,dog\n", ("0.png is both 'cat' and 'dog'",)),
+        (TABLE + b"a/0.png,dog\n", ("a/0.png",)),
+        (TABLE + b"0.png\n", ("row 6", "1 fields, expected 2")),
+        (TABLE + b"0.png,\n", ("row 6", "no label")),
+        (TABLE.replace(b"label", b"lable"), ("'label'", "did you mean 'lable'?")),
+        (b"", ("no column 'file'",)),
+        (TABLE + "é.png,chat\n".encode("latin-1"), ("not in UTF-8", "prepare.encoding")),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused(
+    tmp_path: Path, table: bytes, words: tuple[str, ...]
+) -> None:
+    pets = write_tree(tmp_path / "pets.zip", FLAT | {"labels.csv": table})
+    said = said_by(tmp_path, pets, labels={"csv": "labels.csv"})
+    for word in ("labels.csv", *words):
+        assert word in said
+
+
+def test_a_name_in_a_table_that_fits_two_photographs_is_refused(tmp_path: Path) -> None:
+    tree = {"a/1.png": 1, "b/1.png": 2, "labels.csv": b"file,label\n1.png,cat\n"}
+    said = said_by(tmp_path, write_tree(tmp_path / "pets.zip", tree), labels={"csv": "labels.csv"})
+    assert "1.png fits a/1.png and b/1.png" in said
+
+
+def test_folders_and_a_table_that_disagree_are_refused(tmp_path: Path) -> None:
+    tree = of_classes("cat", "dog") | {
+        "labels.csv": b"file,label\n" + b"".join(b"%d.png,x%d\n" % (n, n % 2) for n in range(6))
+    }
+    said = said_by(tmp_path, write_tree(tmp_path / "pets.zip", tree))
+    assert "prepare.labels: {csv: labels.csv}" in said
+    assert "prepare.labels: folder" in said
+
+
+# Given parts, and photographs without labels
+
+
+@pytest.mark.parametrize(
+    ("train", "valid", "test"),
+    [
+        ("train", "valid", "test"),
+        ("data/Train", "data/Val", "data/Test"),
+        ("x/training_set", "x/validation_set", "x/test_set"),
+        ("seg_train/seg_train", "seg_val/seg_val", "seg_test/seg_test"),
+        ("training", "dev", "testing"),
+    ],
+)
+def test_given_parts_are_kept(tmp_path: Path, train: str, valid: str, test: str) -> None:
+    folders = [f"{part}/{name}" for part in (train, valid, test) for name in ("cat", "dog")]
+    tree = of_classes(*folders, each=2, name="{number}.png")
+    found = read_dataset(tmp_path, write_tree(tmp_path / "pets.zip", tree))
+    assert by_class(found) == {"cat": [0, 1], "dog": [2, 3]}
+    assert by_class(found, "valid_") == {"cat": [4, 5], "dog": [6, 7]}
+    assert by_class(found, "test_") == {"cat": [8, 9], "dog": [10, 11]}
+
+
+def test_parts_may_stand_below_the_classes_or_name_the_archives(tmp_path: Path) -> None:
+    below = of_classes("cat/train", "cat/test", "dog/train", "dog/test", each=1)
+    found = read_dataset(tmp_path, write_tree(tmp_path / "pets.zip", below))
+    assert (by_class(found), by_class(found, "test_")) == (
+        {"cat": [0], "dog": [2]},
+        {"cat": [1], "dog": [3]},
+    )
+    train = write_tree(tmp_path / "train.zip", of_classes("cat", "dog"))
+    test = write_tree(tmp_path / "test.tar", {"cat/a.png": 30, "dog/b.png": 31})
+    found = read_dataset(tmp_path / "two", [train, test])
+    assert (by_class(found), by_class(found, "test_")) == (
+        CATS_AND_DOGS,
+        {"cat": [30], "dog": [31]},
+    )
+
+
+@pytest.mark.parametrize(
+    "folder", ["test1", "test", "single_prediction", "test/unknown", "seg_pred/seg_pred"]
+)
+@pytest.mark.parametrize(
+    "labelled", ["train/cat.{0}.png train/dog.{0}.png", "train/cat/{0}.png train/dog/{0}.png"]
+)
+def test_photographs_without_labels_are_no_class(
+    tmp_path: Path, folder: str, labelled: str
+) -> None:
+    numbered = count()
+    tree: dict[str, Any] = {
+        path.format(turn): next(numbered) for path in labelled.split() for turn in range(3)
+    }
+    tree |= {f"{folder}/{number}.png": 50 + number for number in (10, 9)}
+    tree |= {f"__MACOSX/{folder}/._{number}.png": b"\0\5\x16\7" for number in (10, 9)}
+    found = read_dataset(tmp_path, write_tree(tmp_path / "any name.zip", tree))
+    assert by_class(found) == CATS_AND_DOGS
+    assert numbers(found["unlabelled_images"]) == [59, 60]
+    assert found["unlabelled_names"].tolist() == ["9", "10"]
+
+
+def test_more_folders_without_labels_can_be_named(tmp_path: Path) -> None:
+    tree = of_classes("cat", "dog") | {"new/photos/1.png": 40, "new/photos/2.png": 41}
+    pets = write_tree(tmp_path / "pets.zip", tree)
+    found = read_dataset(tmp_path, pets, unlabelled=["new/photos"])
+    assert by_class(found) == CATS_AND_DOGS
+    assert numbers(found["unlabelled_images"]) == [40, 41]
+    assert "'newer'" in said_by(tmp_path / "no", pets, unlabelled=["newer"])
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_what_download_calls_unlabelled_is_so_whatever_is_in_it(
+    tmp_path: Path, container: str
+) -> None:
+    pets = write_tree(tmp_path / "labelled.zip", of_classes("cat", "dog"))
+    more = write_tree(tmp_path / container, {"cat/1.png": 40, "dog/1.png": 41, "dog/2.png": 42})
+    found = read_dataset(tmp_path, pets, more)
+    assert by_class(found) == CATS_AND_DOGS
+    # Where stems repeat, the path is the id.
+    assert found["unlabelled_names"].tolist() == ["cat/1.png", "dog/1.png", "2"]
+
+
+# Containers
+
+
+def test_a_bundle_of_archives_is_opened(tmp_path: Path) -> None:
+    train = zip_of({f"train/{kind}.{n}.png": n + at for at, kind in ((0, "cat"), (3, "dog")) for n in range(3)})  # fmt: skip
+    tar = write_tree(tmp_path / "test1.tar.gz", {"1.png": 40, "2.png": 41}).read_bytes()
+    bundle = write_tree(
+        tmp_path / "dogs-vs-cats.zip",
+        {"train.zip": train, "test1.tar.gz": tar, "sampleSubmission.csv": b"id,label\n1,0\n"},
+    )
+    found = read_dataset(tmp_path, bundle)
+    assert by_class(found) == CATS_AND_DOGS
+    assert numbers(found["unlabelled_images"]) == [40, 41]
+    assert found["reasons"] == {"dogs-vs-cats.zip/sampleSubmission.csv": "no photograph"}
+
+
+def test_a_tar_of_many_archives_is_opened(tmp_path: Path) -> None:
+    """ImageNet's comes as 1,000 tars in a tar: more than a process may have open."""
+    inner = {
+        f"{kind}.zip": zip_of({f"{kind}/a.png": number}) for number, kind in enumerate("abcde")
+    }
+    found = read_dataset(tmp_path, write_tree(tmp_path / "all.tar.xz", inner))
+    assert by_class(found) == {kind: [number] for number, kind in enumerate("abcde")}
+
+
+def test_archives_within_archives_within_archives_are_refused(tmp_path: Path) -> None:
+    innermost = zip_of({"cat/1.png": 1, "dog/1.png": 2})
+    tree = {"outer/inner.zip": zip_of({"innermost.zip": innermost})}
+    said = said_by(tmp_path, write_tree(tmp_path / "pets.tar", tree))
+    assert "outer/inner.zip" in said
+    assert "unpack" in said
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_an_archive_among_photographs_is_refused_and_both_are_named(
+    tmp_path: Path, container: str
+) -> None:
+    tree = of_classes("cat", "dog") | {"more.zip": zip_of(of_classes("eel"))}
+    said = said_by(tmp_path, write_tree(tmp_path / container, tree))
+    assert "more.zip" in said
+    assert "cat/0.png" in said
+
+
+def test_a_folder_is_packed_without_dates_or_hidden_files(tmp_path: Path) -> None:
+    tree = of_classes("cat", "dog") | {".git/config": b"", "cat/.DS_Store": b"", "note.txt": b"a"}
+    packed = []
+    for turn, name in enumerate(("one", "two")):
+        pets = write_tree(tmp_path / name / "pets", dict(sorted(tree.items(), reverse=turn == 1)))
+        os.utime(pets / "cat/0.png", (turn * 1e8, turn * 1e8))
+        (pets / "cat/1.png").chmod(0o600 + 0o44 * turn)
+        read_dataset(tmp_path / name, pets)
+        packed.append((tmp_path / name / "data/raw/pets/pets.zip").read_bytes())
+    assert packed[0] == packed[1]
+    with zipfile.ZipFile(tmp_path / "one/data/raw/pets/pets.zip") as archive:
+        assert archive.namelist() == sorted(name for name in tree if "/." not in f"/{name}")
+        assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_STORED}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_hidden_and_system_folders_are_passed_over_at_any_depth(
+    tmp_path: Path, container: str
+) -> None:
+    hidden = ("cat/.ipynb_checkpoints", ".thumbnails/cat", "dog/@eaDir/x", "__MACOSX/cat")
+    hidden += ("$RECYCLE.BIN", ".Trash-1000/files/dog", "cat/sub/System Volume Information")
+    tree = of_classes("cat", "dog") | {f"{folder}/9.png": 9 for folder in hidden}
+    found = read_dataset(tmp_path, write_tree(tmp_path / container, tree))
+    assert by_class(found) == CATS_AND_DOGS
+
+
+@pytest.mark.parametrize("container", ["pets.zip", "pets.tar", "pets.tar.gz"])
+def test_names_that_lead_elsewhere_are_refused_and_listed(tmp_path: Path, container: str) -> None:
+    evil = {"../../evil.png": 90, "/root/evil.png": 91, "C:\\evil.png": 92, "cat/../../e.png": 93}
+    pets = write_tree(tmp_path / container, of_classes("cat", "dog", each=20) | evil)
+    found = read_dataset(tmp_path, pets)
+    assert sorted(by_class(found)) == ["cat", "dog"]
+    assert len(found["images"]) == 40
+    assert sorted(found["reasons"].values()) == [
+        *("its name is absolute", "its name is absolute"),
+        *("its name leads out of the archive", "its name leads out of the archive"),
+    ]
+    assert "evil" in said_by(tmp_path / "strict", pets, max_broken=0)
+
+
+@pytest.mark.parametrize("container", ["pets", "pets.zip", "pets.tar", "pets.tar.gz"])
+def test_links_are_refused_and_listed(tmp_path: Path, container: str) -> None:
+    tree = of_classes("cat", "dog", each=10)
+    path = write_tree(tmp_path / container, tree)
+    if container == "pets":
+        (path / "cat/link.png").symlink_to("0.png")
+    elif container == "pets.zip":
+        with zipfile.ZipFile(path, "a") as archive:
+            entry = zipfile.ZipInfo("cat/link.png")
+            entry.create_system, entry.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+            archive.writestr(entry, "0.png")
+    else:
+        mode: Any = "w:gz" if container.endswith("gz") else "w"
+        with tarfile.open(path, mode) as tar:
+            for name, content in contents(tree).items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+            member = tarfile.TarInfo("cat/link.png")
+            member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            tar.addfile(member)
+    found = read_dataset(tmp_path, path)
+    assert len(found["images"]) == 20
+    assert list(found["reasons"].values()) == ["a link"]
+
+
+@pytest.mark.parametrize("container", ["pets.zip", "pets.tar"])
+def test_names_that_are_not_utf8_are_read_by_the_stated_encoding(
+    tmp_path: Path, container: str
+) -> None:
+    path = tmp_path / container
+    if container == "pets.zip":
+        # As old Windows programs write them: without the flag for UTF-8.
+        content = zip_of(of_classes("\N{BLACK SQUARE}at", "dog"))
+        names = [f"\N{BLACK SQUARE}at/{n}.png".encode() for n in range(3)]
+        for name in names:
+            content = content.replace(name, b"k\x84t" + name[5:])
+        flagged = bytearray(content)
+        for signature, at in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+            place = flagged.find(signature)
+            while place >= 0:
+                flagged[place + at + 1] &= ~8 & 255
+                place = flagged.find(signature, place + 1)
+        path.write_bytes(flagged)
+    else:
+        with tarfile.open(path, "w", encoding="cp437") as tar:
+            for name, content in contents(of_classes("kät", "dog")).items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    said = said_by(tmp_path / "no", path)
+    assert "prepare.encoding" in said
+    assert "not UTF-8" in said
+    found = read_dataset(tmp_path, path, encoding="cp437")
+    assert by_class(found) == {"dog": [3, 4, 5], "kät": [0, 1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("start", "word"),
+    [
+        (b"7z\xbc\xaf\x27\x1c\0\4", "7z"),
+        (b"Rar!\x1a\7\1\0", "rar"),
+        (b"\x28\xb5\x2f\xfd\4\0", "Zstandard"),
+        (b"<html>sign in</html>", "a web page"),
+        (b"", "an empty file"),
+        (b"PK\3\4 and no more", "cut off or damaged"),
+        (b"\x1f\x8b and no more", "cut off or damaged"),
+        (b"\xff\xd8\xff\xe0", "ff d8 ff e0"),
+    ],
+)
+def test_what_is_no_archive_is_refused_by_name(tmp_path: Path, start: bytes, word: str) -> None:
+    (tmp_path / "pets.zip").write_bytes(start)
+    said = said_by(tmp_path, tmp_path / "pets.zip")
+    assert word in said
+    assert str(tmp_path / "pets.zip") in said
+    assert "data/raw" not in said
+
+
+@pytest.mark.parametrize("container", ["pets.zip", "pets.tar", "pets.tar.gz", "pets.tar.xz"])
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.98])
+def test_an_archive_that_is_cut_off_is_never_read_in_part(
+    tmp_path: Path, container: str, share: float
+) -> None:
+    path = write_tree(tmp_path / container, of_classes("cat", "dog", each=8))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    # Tars end with zeros: within them, nothing is missing but the end.
+    assert "cut off or damaged" in said_by(tmp_path, path)
+
+
+def test_a_damaged_header_is_not_the_end_of_a_tar(tmp_path: Path) -> None:
+    path = write_tree(tmp_path / "pets.tar", of_classes("cat", "dog", each=5))
+    content = bytearray(path.read_bytes())
+    content[content.index(b"dog/7.png") + 110] ^= 255
+    path.write_bytes(content)
+    assert "damaged" in said_by(tmp_path, path)
+
+
+METHODS = {"deflate": 8, "bzip2": 12, "lzma": 14}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_damaged_member_is_one_broken_file(tmp_path: Path, method: str) -> None:
+    tree = of_classes("cat", "dog", each=20)
+    content = bytearray(zip_of(tree, METHODS[method]))
+    place = content.index(b"cat/3.png") + 60
+    content[place : place + 40] = bytes(40)
+    (tmp_path / "pets.zip").write_bytes(content)
+    found = read_dataset(tmp_path, tmp_path / "pets.zip")
+    assert found["reasons"] == {"pets.zip/cat/3.png": "damaged in its archive"}
+    assert len(found["images"]) == 39
+
+
+@pytest.mark.parametrize(
+    ("flags", "method", "reason"),
+    [
+        (1, 0, "encrypted: pack it without a password"),
+        (0, 9, "compressed with Deflate64, which is not read: pack it anew"),
+        (0, 97, "compressed with a rare method, which is not read: pack it anew"),
+    ],
+)
+def test_what_cannot_be_read_for_its_packing_says_so(
+    tmp_path: Path, flags: int, method: int, reason: str
+) -> None:
+    content = bytearray(zip_of(of_classes("cat", "dog", each=20)))
+    for signature, at in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        place = content.index(signature)
+        content[place + at] |= flags
+        content[place + at + 2] = method
+    (tmp_path / "pets.zip").write_bytes(content)
+    found = read_dataset(tmp_path, tmp_path / "pets.zip")
+    assert found["reasons"] == {"pets.zip/cat/0.png": reason}
+
+
+def test_a_file_larger_than_the_bound_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members, "MAX_FILE", 1 << 20)
+    tree = of_classes("cat", "dog", each=20)
+    content = zip_of(tree | {"cat/zeros.png": bytes(3 << 20)}, zipfile.ZIP_DEFLATED)
+    (tmp_path / "pets.zip").write_bytes(content)
+    found = read_dataset(tmp_path, tmp_path / "pets.zip")
+    assert found["reasons"] == {"pets.zip/cat/zeros.png": "larger than 1 MiB"}
+
+
+def test_a_class_that_loses_much_fails_the_stage_though_the_whole_does_not(tmp_path: Path) -> None:
+    tree = of_classes("cat", each=40) | {f"dog/{n}.webp": b"RIFF" for n in range(1, 3)}
+    tree |= {f"dog/{n}.png": n for n in range(50, 52)}
+    said = said_by(tmp_path, write_tree(tmp_path / "pets.zip", tree))
+    assert "2 of 4 photographs of the class 'dog'" in said
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"labels": "fodler"}, "labels: expected folder, name, a pattern with one group"),
+        ({"labels": "(a)(b)"}, "labels: expected folder, name, a pattern with one group"),
+        ({"labels": "(a"}, "labels: expected a pattern"),
+        ({"labels": {"csv": "a.csv", "fil": "x"}}, "labels.fil: unknown key"),
+        ({"encoding": "utf-9"}, "encoding: expected an encoding"),
+        ({"classes": {"a": ["x"], "b": ["x"]}}, "classes: expected each name once"),
+        ({"duplicates": "remove"}, "duplicates: expected 'drop' or 'keep'"),
+    ],
+)
+def test_a_wrong_option_is_named(option: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError) as error:
+        params.check("datasets.pets.prepare", {"format": "photos", **option}, Format)
+    assert said in str(error.value)
+
+
+# Any tree
+
+NAMES = st.sampled_from(
+    ("cat", "Cat", "dog", "train", "test", "test1", "images", "batch 1", "0", "1", "né")
+    + ("a.b", ".hidden", "__MACOSX", "cat.1", "dog.2", "x_3", "$RECYCLE.BIN", "data")
+)
+FILE_NAMES = st.builds(
+    "{}{}".format, NAMES, st.sampled_from((".png", ".PNG", ".jpg", ".txt", "", ".jpeg"))
+)
+PATHS = st.lists(NAMES, max_size=3).flatmap(
+    lambda folders: FILE_NAMES.map(lambda name: "/".join([*folders, name]))
+)
+
+
+def distinct(paths: list[str]) -> Iterator[str]:
+    """Leaves out a path that is the folder of another, which no folder can hold."""
+    for path in paths:
+        if not any(other.startswith(f"{path}/") for other in paths):
+            yield path
+
+
+@given(paths=st.lists(PATHS, min_size=2, max_size=8, unique=True))
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_tree_gives_the_same_as_folder_zip_and_tar(
+    tmp_path_factory: pytest.TempPathFactory, paths: list[str]
+) -> None:
+    tree = {path: shade(at) for at, path in enumerate(distinct(paths))}
+    outcomes = []
+    top = tmp_path_factory.mktemp("any")
+    for number, container in enumerate(("pets", "pets.zip", "pets.tar", "pets.tar.gz")):
+        folder = top / str(number)
+        source = write_tree(folder / container, tree)
+        try:
+            found = read_dataset(folder, source, max_broken=1)
+        except UserError as error:
+            message = str(error).replace(str(folder), "")
+            outcomes.append(message.replace(container, "pets"))
+        else:
+            arrays = {name: found[name].tolist() for name in found if name.endswith("images")}
+            labels = {name: found[name].tolist() for name in found if name.endswith("labels")}
+            outcomes.append(repr((arrays, labels, found["summary"]["classes"])))
+    if "the folder " in outcomes[0]:  # it says so of a folder alone
+        assert all(isinstance(outcome, str) for outcome in outcomes)
+        return
+    assert len(set(outcomes)) == 1, outcomes
+
+
+def test_arrays_hold_what_was_written(tmp_path: Path) -> None:
+    tree = of_classes("cat", "dog")
+    found = read_dataset(tmp_path, write_tree(tmp_path / "pets.tar", tree))
+    assert numbers(found["images"]) == list(range(6))
+    assert found["labels"].dtype == np.uint8
