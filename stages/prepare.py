@@ -8,6 +8,7 @@ Writes to `data/arrays/D/` (what a dataset lacks is an empty array):
     images.npy, labels.npy                      uint8 [n, height, width, channels], uint8 [n]
     test_images.npy, test_labels.npy            the test set that the dataset brings itself
     unlabelled_images.npy, unlabelled_names.npy in the natural order of the names
+    unlabelled_left_out.npy                     the names of those that give no image
     sizes.csv                                   numbers of images by their original size
     left_out.csv                                files that give no image, each with the reason
     summary.json                                origin, classes and numbers of images
@@ -55,7 +56,7 @@ def prepare(raw: Path, options: Idx | Photos, files: Files) -> None:
     write_csv(files["left_out.csv"], ("file", "reason"), sorted(left_out))
     rows = [(*size, count) for size, count in sorted(sizes.items())]
     write_csv(files["sizes.csv"], ("width", "height", "images"), rows)
-    images, labels, test_images, _, unlabelled, _ = (
+    images, labels, test_images, _, unlabelled, *_ = (
         np.load(files[name], mmap_mode="r") for name in ARRAYS
     )
     if not len(images):

@@ -8,7 +8,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from stages.pictures import style
-from stages.pictures.names import fit, widest, width_of
+from stages.pictures.names import families, fit, widest, width_of
 from stages.pictures.style import BLUE, GREY, INK, ORANGE, new_figure
 from stages.results.reading import Results
 from stages.results.tables import confusion_matrix
@@ -59,8 +59,9 @@ def draw_predictions(results: Results) -> Figure:
     probabilities = results.files["shown_probabilities"]
     confidence = probabilities.max(1)
     room = style.room_of(10)
-    names = fit(results.classes, room)
-    between, lines = (", ", 1) if widest(f"{name}, 0.00" for name in names) <= room else ("\n", 2)
+    names = fit(results.classes, 0.93 * room)
+    in_line = widest(names) + width_of(", 0.00") <= room
+    between, lines = (", ", 1) if in_line else ("\n", 2)
     titles = [
         f"{names[index]}{between}{sure:.2f}"
         for index, sure in zip(probabilities.argmax(1), confidence, strict=True)
@@ -83,8 +84,8 @@ def draw_mistakes(results: Results) -> Figure:
     """Draws the misclassified test images of the highest confidence."""
     files, probabilities = results.files, results.files["mistakes_probabilities"]
     room = style.room_of(6)
-    names = fit(results.classes, room - width_of("said "))
-    in_line = widest(f"said {name}, 0.00" for name in names) <= room
+    names = fit(results.classes, 0.96 * room - width_of("said "))
+    in_line = widest(names) + width_of("said , 0.00") <= room
     between, lines = (", ", 2) if in_line else ("\n", 3)
     titles = [
         f"is {names[label]}\nsaid {names[row.argmax()]}{between}{row.max():.2f}"
@@ -108,6 +109,7 @@ def draw_roc_and_precision_recall(results: Results) -> Figure:
     colours = dict(zip(known.index, (BLUE, ORANGE, INK), strict=False))
     others: dict[str, Any] = {"color": style.FAINT, "lw": 0.9}
     height = 3.7 + 0.25 * min(len(results.classes) + 1, 4)  # room for the legends below
+    height += 0.3 * any(len(families(name)) > 1 for name in names)  # whose lines are higher
     figure = new_figure(f"{results.model}: telling each class from the rest", height)
     roc, precision_recall = figure.subplots(1, 2)
     least = "least areas" if len(known) > len(colours) else "area"

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import files
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib import font_manager
@@ -24,13 +25,16 @@ FONT = "DejaVu Sans"  # comes with Matplotlib, so it is on every machine
 FONT_PACKAGES = ("manimgx-fonts", "noto-cjk-sans-jp-regular")
 BOX_OF_A_SPACE = "␣"
 ELLIPSIS = "…"
+# They shape or order the letters beside them, and need no picture of their own in a font.
+JOINERS, ISOLATES = "\u200c\u200d", "\u2068\u2069"
+UNSEEN = frozenset(map(ord, JOINERS + ISOLATES))
 
 
-@cache
 def _letters(path: str) -> frozenset[int]:
     return frozenset(FT2Font(path).get_charmap())
 
 
+@cache
 def _common_letters() -> frozenset[int]:
     return _letters(font_manager.findfont(FONT))
 
@@ -54,7 +58,8 @@ def _other_fonts() -> dict[str, frozenset[int]]:
 def families(text: str) -> list[str]:
     """Returns the families of the fonts that have the letters of `text`, `FONT` first."""
     chosen = [FONT]
-    missing = {ord(letter) for letter in text if not letter.isascii()} - _common_letters()
+    missing = {ord(letter) for letter in text if not letter.isascii()}
+    missing -= _common_letters() | UNSEEN
     if missing:
         for family, letters in _other_fonts().items():
             if missing & letters:
@@ -71,16 +76,27 @@ def set_fonts(texts: Iterable[Text]) -> None:
 
 
 def width_of(text: str) -> float:
-    """Returns the width of a line of text in points, in the text size of `style.apply`."""
-    dpi = mpl.rcParams["figure.dpi"]
-    font = font_manager.FontProperties(family=families(text), size=mpl.rcParams["font.size"])
-    pixels, _, _ = _renderer(dpi).get_text_width_height_descent(text, font, ismath=False)
-    return float(pixels) * 72 / dpi
+    """Returns the width of a line of text in points, in the text size of `style.apply`.
+
+    It is the sum of the letters' widths, which joined letters can be narrower than: laying out
+    each piece of a thousand long names would take half a minute.
+    """
+    size, dpi = mpl.rcParams["font.size"], mpl.rcParams["figure.dpi"]
+    return sum(_width_of_letter(letter, size, dpi) for letter in text)
 
 
 @cache
-def _renderer(dpi: float) -> RendererAgg:
-    return RendererAgg(1, 1, dpi)
+def _width_of_letter(letter: str, size: float, dpi: float) -> float:
+    if _continues(letter):  # without its letter, a font would draw it with a dotted circle
+        return 0.6 * size if unicodedata.category(letter) == "Mc" else 0
+    renderer: Any = RendererAgg
+    font = font_manager.FontProperties(family=families(letter), size=size)
+    # Between two others, since alone a letter would have no margins, and a space no width.
+    with_letter, without = (
+        renderer(1, 1, dpi).get_text_width_height_descent(text, font, ismath=False)[0]
+        for text in (f"|{letter}|", "||")
+    )
+    return float(with_letter - without) * 72 / dpi
 
 
 def widest(names: Iterable[str]) -> float:
@@ -122,11 +138,11 @@ def _clashes(drawn: list[str]) -> Iterator[list[int]]:
 def _visible(name: str) -> str:
     """Returns `name` with the codes of what no font can show, such as a line break."""
     letters = _common_letters()
-    if not all(ord(letter) in letters for letter in name):
+    if len(families(name)) > 1:
         letters = letters.union(*_other_fonts().values())
     text = "".join(
         letter if _can_be_drawn(letter, letters) else letter.encode("unicode_escape").decode()
-        for letter in name
+        for letter in unicodedata.normalize("NFC", name)
     )
     before, after = len(text) - len(text.lstrip()), len(text) - len(text.rstrip())
     middle = text.strip()
@@ -134,9 +150,9 @@ def _visible(name: str) -> str:
 
 
 def _can_be_drawn(letter: str, letters: frozenset[int]) -> bool:
-    joiner = letter in "\u200c\u200d"  # they shape the letters beside them
     kind = unicodedata.category(letter)
-    return joiner or (kind not in ("Cc", "Cf", "Cs", "Zl", "Zp") and ord(letter) in letters)
+    known = kind not in ("Cc", "Cf", "Cs", "Zl", "Zp") and ord(letter) in letters
+    return known or letter in JOINERS
 
 
 def _cut(text: str, room: float, *, both_ends: bool = False, always: bool = False) -> str:
@@ -171,4 +187,4 @@ def _keep(text: str, starts: list[int], count: int, both_ends: bool) -> str:
 
 def _continues(letter: str) -> bool:
     """Tells whether a letter belongs to the one before it, as accents do."""
-    return unicodedata.category(letter).startswith("M") or letter in "\u200c\u200d"
+    return unicodedata.category(letter).startswith("M") or letter in JOINERS

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 # Images are uint8 [n, height, width, channels], labels uint8 [n], names str [n].
 ARRAYS = (
     *("images.npy", "labels.npy", "test_images.npy", "test_labels.npy"),
-    *("unlabelled_images.npy", "unlabelled_names.npy"),
+    *("unlabelled_images.npy", "unlabelled_names.npy", "unlabelled_left_out.npy"),
 )
 # Labels are uint8.
 MAX_CLASSES = 256

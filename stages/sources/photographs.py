@@ -84,6 +84,7 @@ def prepare_photos(
     labelled = [photograph for photograph in found if photograph.label]
     broken = [(p.file, "no class in its name or folder") for p in found if not p.label]
     kept: dict[str, list[Photograph]] = {"labelled": [], "unlabelled": []}
+    lost: dict[str, list[Photograph]] = {"labelled": [], "unlabelled": []}
     sizes: Sizes = Counter()
 
     def read_images(photographs: list[Photograph], kind: str) -> Iterator[Image]:
@@ -92,6 +93,7 @@ def prepare_photos(
         for photograph, resized in images:
             if isinstance(resized, str):
                 broken.append((photograph.file, resized))
+                lost[kind].append(photograph)
             else:
                 kept[kind].append(photograph)
                 sizes[resized.width, resized.height] += 1
@@ -113,8 +115,9 @@ def prepare_photos(
     save(files["labels.npy"], np.array([index[label] for label in labels], np.uint8))
     write_rows(files["test_images.npy"], [], shape)
     save(files["test_labels.npy"], np.array([], np.uint8))
-    names = [photograph.stem for photograph in kept["unlabelled"]]
-    save(files["unlabelled_names.npy"], np.array(names, np.str_))
+    for file, found_or_lost in (("names", kept), ("left_out", lost)):
+        names = [photograph.stem for photograph in found_or_lost["unlabelled"]]
+        save(files[f"unlabelled_{file}.npy"], np.array(names, np.str_))
     left_out = broken + [(file, "not named as a photograph") for file in others + more]
     return Prepared(classes, sizes, left_out)
 
