@@ -12,13 +12,15 @@ Reads `data/models/M.keras` and its dataset's `data/splits/D/`. Writes `reports/
     calibration.csv        confidence and accuracy of the test images in ten bins of confidence
     mistakes_*.npy         the wrong predictions that are surest
     shown_*.npy            a hundred unlabelled images, or test images of a dataset that has none
-    submission.csv         the class of each unlabelled image, if there are two: Kaggle's format
+    submission.csv         the class of each photograph without a label, in Kaggle's format; if it
+                           gave no image, the most frequent class. Standard error names these
     layers.csv             the network's layers
     weights.npy, class_images.npy, filters.npy, feature_maps.npz, grad_cam.npy, examples_*.npy
                            what is inside the network, as far as it makes sense: see `inspection`
                            and `weights` in stages/networks/
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ from stages.lib.splits import Part, Unlabelled, read_part, read_summary, read_un
 from stages.networks import inspection, weights
 from stages.networks.runtime import Device, keras, set_up
 from stages.results import measures
+from stages.results.submission import Content, submit
 
 # The most that is kept for the pictures.
 SHOWN = 100  # images
@@ -45,18 +48,22 @@ UNITS = 225  # hidden units
 class Options(Section):
     """`evaluation`: how all models are evaluated.
 
-    `seed` chooses the images and the hidden units that the pictures show.
+    `seed` chooses the images and the hidden units that the pictures show; `submission` says what
+    `submission.csv` holds.
     """
 
     device: Device
     threads: PositiveInt
     batch_size: PositiveInt
     seed: int = Field(ge=0)
+    submission: Content = "class"
 
 
 def predict(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
     """Returns probabilities, float32 [n, classes], for uint8 [n, height, width, channels]."""
     starts = range(0, len(images), batch_size)
+    if not starts:
+        return np.empty((0, model.output_shape[-1]), np.float32)
     return np.concatenate([model.predict_on_batch(images[s : s + batch_size]) for s in starts])
 
 
@@ -70,12 +77,6 @@ def choose_pair(labels: np.ndarray, seed: int) -> np.ndarray:
     order = np.random.default_rng(seed).permutation(len(labels))
     _, first = np.unique(labels[order], return_index=True)
     return order[np.sort(first)[:2]]
-
-
-def submit(names: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
-    """Returns Kaggle's table, columns `id` and `label` (the predicted class), by number of `id`."""
-    table = pd.DataFrame({"id": names, "label": probabilities.argmax(1)})
-    return table.sort_values("id", key=lambda ids: pd.to_numeric(ids, "coerce"), kind="stable")
 
 
 def inspect(model: keras.Model, images: np.ndarray, seed: int) -> dict[str, Any]:
@@ -129,13 +130,22 @@ def evaluate(
     valid: Part,
     test: Part,
     unlabelled: Unlabelled,
-    classes: list[str],
+    counts: dict[str, int],
     options: Options,
 ) -> Evaluation:
     """Evaluates `model`, which takes uint8 images to probabilities.
 
     The pictures show unlabelled images, or test images where there are none.
+
+    Args:
+        model: A trained network.
+        valid: The validation images.
+        test: The test images.
+        unlabelled: The photographs without labels.
+        counts: The number of training images of each class, in the order of the classes.
+        options: What to evaluate with.
     """
+    classes = list(counts)
     labels, probabilities = test.labels, predict(model, test.images, options.batch_size)
     on_valid = measures.measure(valid.labels, predict(model, valid.images, options.batch_size))
     on_test = measures.measure(labels, probabilities)
@@ -153,11 +163,12 @@ def evaluate(
         **measures.trace_curves(labels, probabilities),
     }
     source, images, shown_probabilities = "test", test.images, probabilities
-    if len(unlabelled.images):
-        source, images = "unlabelled", unlabelled.images
-        shown_probabilities = predict(model, images, options.batch_size)
-        if len(classes) == 2:
-            tables["submission"] = submit(unlabelled.names, shown_probabilities)
+    answers = predict(model, unlabelled.images, options.batch_size)
+    if len(answers):
+        source, images, shown_probabilities = "unlabelled", unlabelled.images, answers
+    if len(answers) or len(unlabelled.left_out):
+        prior = np.array(list(counts.values())) / sum(counts.values())
+        tables["submission"] = submit(unlabelled, answers, prior, classes, options.submission)
 
     shown = choose(len(images), SHOWN, options.seed)
     mistakes = measures.find_mistakes(labels, probabilities)[:MISTAKES]
@@ -205,9 +216,14 @@ def main(name: str) -> None:
     set_up(options.device, options.threads)
     model = keras.models.load_model(Path("data/models") / f"{name}.keras", compile=False)
     valid, test = read_part(splits, "valid"), read_part(splits, "test")
-    classes = read_summary(splits)["classes"]
-    evaluation = evaluate(model, valid, test, read_unlabelled(splits), classes, options)
-    write_outputs(name, evaluation)
+    unlabelled, counts = read_unlabelled(splits), read_summary(splits)["images"]["train"]
+    write_outputs(name, evaluate(model, valid, test, unlabelled, counts, options))
+    if len(unlabelled.left_out):
+        print(
+            f"{len(unlabelled.left_out)} photographs without labels gave no image; submission.csv "
+            f"says of them what is most frequent: {', '.join(unlabelled.left_out)}",
+            file=sys.stderr,
+        )
 
 
 if __name__ == "__main__":

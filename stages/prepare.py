@@ -10,6 +10,7 @@ Writes to `data/arrays/D/` (what a dataset lacks is an empty array):
     valid_images.npy, valid_labels.npy          the validation set that the dataset brings itself
     test_images.npy, test_labels.npy            the test set that the dataset brings itself
     unlabelled_images.npy, unlabelled_names.npy in the natural order of the names
+    unlabelled_left_out.npy                     the names of those that give no image
     sizes.csv                                   numbers of images by their original size
     left_out.csv                                files that give no image, each with the reason
     notes.csv                                   files that give one, but not as they are

@@ -3,7 +3,7 @@
 Reads `data/arrays/D/`. Writes to `data/splits/D/`:
 
     {train,valid,test}_images.npy, {train,valid,test}_labels.npy
-    unlabelled_images.npy, unlabelled_names.npy     as they were
+    unlabelled_{images,names,left_out}.npy          as they were
     summary.json                                    origin, classes, numbers of images per class
 
 The split is stratified: every part has the classes in the proportions of the whole, to within an
@@ -31,7 +31,7 @@ from stages.sources.arrays import write_selection
 from stages.sources.partition import choose
 
 PARTS = ("train", "valid", "test")
-UNLABELLED = ("unlabelled_images.npy", "unlabelled_names.npy")
+UNLABELLED = ("unlabelled_images.npy", "unlabelled_names.npy", "unlabelled_left_out.npy")
 FILES = (
     *(f"{part}_{content}.npy" for part in PARTS for content in ("images", "labels")),
     *UNLABELLED,

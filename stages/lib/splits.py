@@ -29,10 +29,12 @@ class Unlabelled:
     Attributes:
         images: uint8 [n, height, width, channels], read from the disk when they are used.
         names: The names of their files without the ending, str [n].
+        left_out: The names of those of which there is no image, str [m].
     """
 
     images: np.ndarray
     names: np.ndarray
+    left_out: np.ndarray
 
 
 def read_part(folder: Path, name: str) -> Part:
@@ -44,7 +46,8 @@ def read_part(folder: Path, name: str) -> Part:
 def read_unlabelled(folder: Path) -> Unlabelled:
     """Reads the unlabelled images of the dataset whose splits are in `folder`."""
     images = np.load(folder / "unlabelled_images.npy", mmap_mode="r")
-    return Unlabelled(images, np.load(folder / "unlabelled_names.npy"))
+    names = (np.load(folder / f"unlabelled_{kind}.npy") for kind in ("names", "left_out"))
+    return Unlabelled(images, *names)
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

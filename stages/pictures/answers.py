@@ -8,6 +8,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from stages.pictures import style
+from stages.pictures.names import families, fit, widest, width_of
 from stages.pictures.style import BLUE, GREY, INK, ORANGE, new_figure
 from stages.results.reading import Results
 from stages.results.tables import confusion_matrix
@@ -15,6 +16,8 @@ from stages.results.tables import confusion_matrix
 # With more classes, a figure leaves out the numbers in its cells, then the names of the classes.
 MOST_NUMBERS = 12
 MOST_CLASSES = 30
+BESIDE = 80  # points; room for a name beside an axis
+IN_LEGEND = 110  # points; room for a name in one of two legends
 CONFIDENCE = "confidence: probability of the predicted class"
 
 
@@ -23,7 +26,11 @@ def draw_confusion_matrix(results: Results) -> Figure:
     classes = results.classes
     counts = confusion_matrix(results)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    height = min(5.6, 2 + 0.5 * len(classes))
+    names = fit(classes, BESIDE)
+    # A quarter of the width is for the scale and the labels.
+    sideways = widest(names) > (0.75 * style.room_of(1) - widest(names)) / len(classes)
+    sideways = sideways and len(classes) <= MOST_CLASSES
+    height = min(5.6, 2 + 0.5 * len(classes)) + sideways * widest(names) / 72
     figure = new_figure(f"{results.model}: what the test images were taken for", height)
     axes = figure.subplots()
     image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues", aspect="auto")
@@ -39,8 +46,8 @@ def draw_confusion_matrix(results: Results) -> Figure:
             color="w" if share > 0.5 else INK,
         )
     if len(classes) <= MOST_CLASSES:
-        axes.set_xticks(range(len(classes)), classes, rotation=90 * (len("".join(classes)) > 40))
-        axes.set_yticks(range(len(classes)), classes)
+        axes.set_xticks(range(len(classes)), names, rotation=90 * sideways)
+        axes.set_yticks(range(len(classes)), names)
     axes.set(xlabel="predicted class", ylabel="true class")
     axes.grid(visible=False)
     figure.colorbar(image, label="share of the true class", shrink=0.8, aspect=5 * height)
@@ -51,13 +58,19 @@ def draw_predictions(results: Results) -> Figure:
     """Draws a hundred images under the predicted class and its probability, which is the colour."""
     probabilities = results.files["shown_probabilities"]
     confidence = probabilities.max(1)
-    names = [results.classes[index] for index in probabilities.argmax(1)]
-    titles = [f"{name[:9]}, {sure:.2f}" for name, sure in zip(names, confidence, strict=True)]
+    room = style.room_of(10)
+    names = fit(results.classes, 0.93 * room)
+    in_line = widest(names) + width_of(", 0.00") <= room
+    between, lines = (", ", 1) if in_line else ("\n", 2)
+    titles = [
+        f"{names[index]}{between}{sure:.2f}"
+        for index, sure in zip(probabilities.argmax(1), confidence, strict=True)
+    ]
     scale = ScalarMappable(Normalize(1 / len(results.classes), 1), style.CONFIDENCE)
     rows = -(-len(titles) // 10)
     figure = new_figure(
         f"{results.model}: what it says of {results.summary['shown']} images, and how surely",
-        style.height_of(rows, 10, 1) + 0.8,
+        style.height_of(rows, 10, lines) + 0.8,
     )
     axes = figure.subplots()
     style.draw_titled(
@@ -69,16 +82,19 @@ def draw_predictions(results: Results) -> Figure:
 
 def draw_mistakes(results: Results) -> Figure:
     """Draws the misclassified test images of the highest confidence."""
-    files, classes = results.files, results.classes
-    probabilities = files["mistakes_probabilities"]
+    files, probabilities = results.files, results.files["mistakes_probabilities"]
+    room = style.room_of(6)
+    names = fit(results.classes, 0.96 * room - width_of("said "))
+    in_line = widest(names) + width_of("said , 0.00") <= room
+    between, lines = (", ", 2) if in_line else ("\n", 3)
     titles = [
-        f"is {classes[label][:14]}\nsaid {classes[row.argmax()][:9]}, {row.max():.2f}"
+        f"is {names[label]}\nsaid {names[row.argmax()]}{between}{row.max():.2f}"
         for label, row in zip(files["mistakes_labels"], probabilities, strict=True)
     ]
     rows = -(-len(titles) // 6)
     figure = new_figure(
         f"{results.model}: the surest mistakes among the test images",
-        style.height_of(rows, 6, 2) + 0.3,
+        style.height_of(rows, 6, lines) + 0.3,
     )
     axes = figure.subplots()
     style.draw_titled(axes, files["mistakes_images"], titles, 6, [INK] * len(titles))
@@ -89,9 +105,11 @@ def draw_roc_and_precision_recall(results: Results) -> Figure:
     """Draws how well the probability of each class tells it from the rest."""
     files, table = results.files, results.files["per_class"]
     known = table[table["roc_auc"].notna()].sort_values("roc_auc", kind="stable")
+    names = fit(results.classes, IN_LEGEND)
     colours = dict(zip(known.index, (BLUE, ORANGE, INK), strict=False))
     others: dict[str, Any] = {"color": style.FAINT, "lw": 0.9}
     height = 3.7 + 0.25 * min(len(results.classes) + 1, 4)  # room for the legends below
+    height += 0.3 * any(len(families(name)) > 1 for name in names)  # whose lines are higher
     figure = new_figure(f"{results.model}: telling each class from the rest", height)
     roc, precision_recall = figure.subplots(1, 2)
     least = "least areas" if len(known) > len(colours) else "area"
@@ -99,20 +117,24 @@ def draw_roc_and_precision_recall(results: Results) -> Figure:
         (roc, files["roc"], "roc_auc", f"{least} under the curve"),
         (precision_recall, files["precision_recall"], "average_precision", "average precision"),
     ):
-        curves = dict(list(points.groupby("class")))
+        curves, lines, labels = dict(list(points.groupby("class"))), [], []
         for index, value in known[area].items():
-            name, curve, look = results.classes[index][:20], curves[index], others
+            curve, look = curves[index], others
             if index in colours:
-                look = {"color": colours[index], "zorder": 3, "label": f"{name}: {value:.3f}"}
+                look = {"color": colours[index], "zorder": 3}
             if axes is roc:
-                axes.plot(curve["false_positive_rate"], curve["true_positive_rate"], **look)
+                line = axes.plot(curve["false_positive_rate"], curve["true_positive_rate"], **look)
             else:
-                axes.step(curve["recall"], curve["precision"], where="post", **look)
-        mean = f"mean of {len(known)} classes: {known[area].mean():.3f}"
-        axes.plot([], [], **others | {"lw": 0.9 * (len(known) > len(colours))}, label=mean)
+                line = axes.step(curve["recall"], curve["precision"], where="post", **look)
+            if index in colours:
+                lines += line
+                labels.append(f"{names[index]}: {value:.3f}")
+        labels.append(f"mean of {len(known)} classes: {known[area].mean():.3f}")
+        lines += axes.plot([], [], **others | {"lw": 0.9 * (len(known) > len(colours))})
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         below = {"loc": "upper left", "bbox_to_anchor": (0, -0.18), "alignment": "left"}
-        axes.legend(title=title, **below)
+        # The legend takes no name that starts with _ from the `label` of a line.
+        axes.legend(lines, labels, title=title, **below)
     roc.plot([0, 1], [0, 1], ":", color=GREY, lw=0.9)
     roc.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
     precision_recall.set(xlabel="recall", ylabel="precision", title="precision and recall")
@@ -169,8 +191,8 @@ def draw_per_class(results: Results) -> Figure:
     for name, (colour, marker, size) in zip(measures, looks, strict=True):
         label = name.replace("f1", "F1: their harmonic mean")
         axes.plot(table[name], rows, marker, color=colour, label=label, ms=size, clip_on=False)
-    names = [f"{results.classes[i]} ({n} images)" for i, n in table["images"].items()]
-    axes.set_yticks(rows, names)
+    names = fit(results.classes, BESIDE)
+    axes.set_yticks(rows, [f"{names[i]} ({n} images)" for i, n in table["images"].items()])
     axes.set(xlabel="share", ylim=(-0.6, len(table) - 0.4))
     axes.set_xlim(right=1.005)  # room for half a marker
     left, ticks = axes.get_xlim()[0], axes.get_xticks()

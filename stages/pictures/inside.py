@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stages.pictures import style
+from stages.pictures.names import fit, width_of
 from stages.pictures.style import BLUE, GREY, new_figure
 from stages.results.reading import Results
 
@@ -111,7 +112,8 @@ def draw_class_images(results: Results) -> Figure:
     cells = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes in cells:
         style.no_frame(axes)
-    for axes, image, name in zip(cells, images, results.classes, strict=False):
+    names = fit(results.classes, 0.95 * style.room_of(columns))
+    for axes, image, name in zip(cells, images, names, strict=False):
         style.draw_as_images(axes, image[np.newaxis], 1)
         axes.set_title(name, loc="center")
     return figure
@@ -150,12 +152,13 @@ def draw_feature_maps(results: Results, layer: str) -> Figure:
         f"{results.model}: {shown} feature maps of {layer}, {size[0]} x {size[1]} pixels",
         1.7 + high,
     )
+    names = fit(results.classes, 0.95 * style.room_of(len(images)))
     cells = figure.subplots(2, len(images), height_ratios=(1, high), squeeze=False)
     for column, image, label, shown in zip(
         cells.T, images, results.files["examples_labels"], maps, strict=True
     ):
         column[0].imshow(image)
-        column[0].set_title(results.classes[label], loc="center")
+        column[0].set_title(names[label], loc="center")
         column[1].imshow(style.montage(shown, 8, gap=max(1, width // 12)))
         for axes in column:
             style.no_frame(axes)
@@ -164,7 +167,7 @@ def draw_feature_maps(results: Results, layer: str) -> Figure:
 
 def draw_grad_cam(results: Results) -> Figure:
     """Draws Grad-CAM for the two likeliest classes of each example."""
-    files, classes = results.files, results.classes
+    files = results.files
     images = style.in_colour(files["examples_images"])
     heat = files["grad_cam"]
     height, width = heat.shape[2:]
@@ -176,6 +179,8 @@ def draw_grad_cam(results: Results) -> Figure:
     cells = figure.subplots(len(images), 1 + heat.shape[1], squeeze=False)
     for axes in cells.flat:
         style.no_frame(axes)
+    room = 0.95 * style.room_of(cells.shape[1])
+    names = fit(results.classes, room - width_of("for , 0.00: nothing"))
     for row, image, label, probabilities, maps in zip(
         cells,
         images,
@@ -185,12 +190,12 @@ def draw_grad_cam(results: Results) -> Figure:
         strict=True,
     ):
         row[0].imshow(image)
-        row[0].set_title(f"is {classes[label]}", loc="center")
+        row[0].set_title(f"is {names[label]}", loc="center")
         likeliest = np.argsort(-probabilities, kind="stable")
         for axes, index, shown in zip(row[1:], likeliest, maps, strict=False):
             _draw_heat(axes, image, shown)
             found = "" if shown.any() else ": nothing"
-            axes.set_title(f"for {classes[index]}, {probabilities[index]:.2f}{found}", loc="center")
+            axes.set_title(f"for {names[index]}, {probabilities[index]:.2f}{found}", loc="center")
     return figure
 
 

@@ -46,7 +46,7 @@ def draw_curves(results: Results, published: pd.DataFrame) -> Figure:
                 axes.plot(curve["at"], curve["value"], **look)
         values = np.concatenate(drawn)
         if metric == "loss" and values.min() > 0 and values.max() > 50 * values.min():
-            axes.set_yscale("log")
+            style.scale_by_logarithm(axes)
         axes.set(xlabel=at, ylabel=label)
         axes.xaxis.get_major_locator().set_params(integer=True)
         if metric == "accuracy":

@@ -9,13 +9,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from stages.pictures import style
+from stages.pictures.names import fit
 from stages.pictures.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, new_figure
 from stages.results.reading import Dataset
+from stages.results.sentences import isolate
 from stages.results.tables import Row
 
 # With more classes, a figure of a dataset would be too long: it leaves out names, then classes.
 MOST_NAMED = 30
 MOST_EXAMPLES = 20
+BESIDE = 110  # points; room for a name beside an axis
 
 # The costs of a model: a column of the accuracy table, and the name that the axis bears.
 COSTS = {"parameters": "parameters", "multiply_adds": "multiply-adds an image"}
@@ -73,7 +76,7 @@ def draw(
         shown = [classes[label] for label in np.unique(labels)]
         drawn[f"examples_{name}"] = Drawn(
             draw_examples(name, part.images[chosen], labels, classes, per_class),
-            f"{len(chosen)} training images of {name}, by class: {', '.join(shown)}.",
+            f"{len(chosen)} training images of {name}, by class: {', '.join(map(isolate, shown))}.",
             "Training images, chosen by the seed of the report.",
         )
         if len(dataset.sizes) > 1:
@@ -189,7 +192,7 @@ def draw_class_counts(dataset: str, images: dict[str, dict[str, int]]) -> Figure
         left += counts
     axes.set(xlabel="images", ylabel="class", ylim=(len(classes) - 0.4, -0.6))
     if len(classes) <= MOST_NAMED:
-        axes.set_yticks(rows, [name[:20] for name in classes])
+        axes.set_yticks(rows, fit(classes, BESIDE))
     axes.grid(visible=False, axis="y")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     figure.legend(loc="outside lower center", ncols=3)
@@ -233,7 +236,8 @@ def draw_examples(
         f"{dataset}: examples from the training images",
         style.height_of(rows, columns, 1) + 0.3,
     )
-    titles = [classes[label][: 60 // columns] for label in labels]
+    names = fit(classes, 0.95 * style.room_of(columns))
+    titles = [names[label] for label in labels]
     axes = figure.subplots()
     style.draw_titled(axes, images, titles, columns, [GREY] * len(titles))
     return figure

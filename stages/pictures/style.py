@@ -18,13 +18,17 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.text import Text
 from PIL import Image
+
+from stages.pictures import names
 
 mpl.use("Agg")
 
 WIDTH = 6.4  # inches; common to all figures, so that text has one size on a page
 LINE_HEIGHT = 1.3  # times the text size
 LARGEST = 400_000  # bytes of a figure's file
+MOST_TICKS = 40  # of a logarithmic axis
 LARGEST_IMAGE = 64  # pixels; wider images in a grid are reduced to it
 
 # The palette of Okabe and Ito, safe for the colour-blind: https://jfly.uni-koeln.de/color/
@@ -59,7 +63,7 @@ def apply(text_size: float, dpi: int) -> Iterator[None]:
         "figure.dpi": dpi,
         "figure.facecolor": "white",
         "figure.titleweight": "bold",
-        "font.family": "DejaVu Sans",  # comes with Matplotlib, so it is on every machine
+        "font.family": names.FONT,
         "grid.color": FAINT,
         "grid.linewidth": 0.6,
         "image.cmap": "cividis",
@@ -68,6 +72,7 @@ def apply(text_size: float, dpi: int) -> Iterator[None]:
         "lines.linewidth": 1.8,
         "savefig.dpi": dpi,
         "text.color": INK,
+        "text.parse_math": False,  # a class may be called $x$
         "xtick.color": INK,
         "ytick.color": INK,
     }
@@ -86,6 +91,7 @@ def new_figure(title: str, height: float) -> Figure:
 
 def save(figure: Figure, path: Path) -> None:
     """Writes `figure` as PNG, with a palette of fewer colours where it exceeds `LARGEST`."""
+    names.set_fonts(figure.findobj(Text))
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
@@ -102,11 +108,28 @@ def cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
+def scale_by_logarithm(axes: Axes) -> None:
+    """Makes the vertical axis logarithmic.
+
+    Matplotlib writes powers of ten as markup, which is off elsewhere (see `apply`). A tick reads
+    that setting when it is made: make more here than an axis has.
+    """
+    with mpl.rc_context({"text.parse_math": True}):
+        axes.set_yscale("log")
+        axes.yaxis.get_major_ticks(MOST_TICKS)
+        axes.yaxis.get_minor_ticks(MOST_TICKS)
+
+
 def no_frame(axes: Axes) -> None:
     """Removes grid, ticks and spines."""
     axes.grid(visible=False)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
+
+
+def room_of(columns: int) -> float:
+    """Returns the width of one of `columns` in a figure, in points."""
+    return WIDTH * 72 / columns
 
 
 def height_of(rows: int, columns: int, lines: int) -> float:

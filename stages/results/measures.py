@@ -41,7 +41,10 @@ def count_confusions(
     """Returns the number of images by true class (rows) and predicted class (columns)."""
     predicted = probabilities.argmax(1)
     counts = metrics.confusion_matrix(labels, predicted, labels=range(len(classes)))
-    return pd.DataFrame(counts, pd.Index(classes, name="true class"), classes).reset_index()
+    table = pd.DataFrame(counts, columns=classes)
+    # A class may have the name of this column.
+    table.insert(0, "true class", pd.Series(classes, dtype=str), allow_duplicates=True)
+    return table
 
 
 def measure_classes(

@@ -13,6 +13,14 @@ from stages.lib.files import read_json
 from stages.lib.splits import Part, read_part, read_summary
 
 LEFT_OUT_FILES = 5  # files that the page names for each reason
+# The columns of text of each table; all others hold numbers.
+TEXTS = {
+    "confusion_matrix": ("true class",),
+    "layers": ("name", "type", "output_shape", "inputs"),
+    "left_out": ("file", "reason"),
+    "per_class": ("class",),
+    "submission": ("id", "label"),
+}
 # What `evaluate` writes for every model; the rest depends on the network.
 ALWAYS = (
     *("summary.json", "test_labels.npy", "test_probabilities.npy"),
@@ -79,17 +87,24 @@ def read_results(model: str) -> Results:
     predictions = Path(f"data/predictions/{model}")
     for name in ALWAYS:
         existing(predictions / name)
-    tables = {path.stem: pd.read_csv(path) for path in predictions.glob("*.csv")}
-    # The first layer's empty list of inputs is a text too.
-    tables["layers"] = pd.read_csv(predictions / "layers.csv", keep_default_na=False)
+    tables = {path.stem: read_table(path) for path in predictions.glob("*.csv")}
     arrays = {path.stem: np.load(path) for path in predictions.glob("*.np[yz]")}
     return Results(
         model,
         read_json(metrics),
-        pd.read_csv(history),
+        read_table(history),
         read_json(predictions / "summary.json"),
         tables | arrays,
     )
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Reads a table that a stage wrote; texts stay as they are, be they `NA`, `null` or `001`.
+
+    Without this, pandas would take such names of classes, layers and files for numbers or gaps.
+    """
+    texts = TEXTS.get(path.stem, ())
+    return pd.read_csv(path, converters=dict.fromkeys(texts, str))
 
 
 def read_dataset(name: str) -> Dataset:
@@ -102,7 +117,7 @@ def read_dataset(name: str) -> Dataset:
     return Dataset(
         read_dataset_summary(name),
         read_part(Path(f"data/splits/{name}"), "train"),
-        pd.read_csv(existing(arrays / "sizes.csv")),
+        read_table(existing(arrays / "sizes.csv")),
         _read_left_out(existing(arrays / "left_out.csv")),
     )
 
@@ -120,7 +135,7 @@ def existing(path: Path) -> Path:
 
 
 def _read_left_out(path: Path) -> list[dict[str, Any]]:
-    table = pd.read_csv(path, dtype=str)
+    table = read_table(path)
     return [
         {"reason": reason, "count": len(files), "files": list(files[:LEFT_OUT_FILES])}
         for reason, files in table.groupby("reason")["file"]

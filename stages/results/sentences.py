@@ -1,5 +1,6 @@
 """What the results say, in words."""
 
+import unicodedata
 from collections.abc import Iterable
 
 import numpy as np
@@ -21,6 +22,15 @@ ORIGINS_EXPLAINED = {
     ),
     "real": "The real data.",
 }
+
+
+def isolate(name: str) -> str:
+    """Returns a name that reads from right to left so that it leaves the text around it in order.
+
+    Without Unicode's isolates, `قطة, 0.98` would have the number on the left.
+    """
+    turned = any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in name)
+    return f"\u2068{name}\u2069" if turned else name
 
 
 def caveat(rows: Iterable[Row]) -> str:
@@ -109,7 +119,8 @@ def most_confused(counts: np.ndarray, classes: list[str]) -> str:
         return "no image is taken for another class"
     true, predicted = np.unravel_index(mistakes.argmax(), mistakes.shape)
     return (
-        f"the most frequent mistake is {classes[true]} taken for {classes[predicted]}, "
+        f"the most frequent mistake is {isolate(classes[true])} taken for "
+        f"{isolate(classes[predicted])}, "
         f"{mistakes[true, predicted]:,} of {counts[true].sum():,} images"
     )
 
@@ -118,6 +129,7 @@ def describe(row: Row, results: Results) -> dict[str, str]:
     """Returns the facts that the texts of a model's figures name."""
     history, per_class = results.history, results.files["per_class"]
     weakest = int(per_class["f1"].argmin())
+    name, f1 = isolate(results.classes[weakest]), per_class["f1"].iloc[weakest]
     return {
         "model": results.model,
         "accuracy": f"{row['test_accuracy']:.2%}",
@@ -127,7 +139,7 @@ def describe(row: Row, results: Results) -> dict[str, str]:
         "valid_last": f"{history['val_accuracy'].iloc[-1]:.2%}",
         "train_last": f"{history['accuracy'].iloc[-1]:.2%}",
         "confused": most_confused(confusion_matrix(results), results.classes),
-        "weakest": f"that of {results.classes[weakest]}, {per_class['f1'].iloc[weakest]:.3f}",
+        "weakest": f"that of {name}, {f1:.3f}",
         "roc_auc": f"{per_class['roc_auc'].mean():.3f}",
         "calibration_error": f"{results.summary['expected_calibration_error']:.3f}",
         "shown": results.summary["shown"],

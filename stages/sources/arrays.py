@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 ARRAYS = (
     *("images.npy", "labels.npy", "groups.npy", "valid_images.npy", "valid_labels.npy"),
     *("test_images.npy", "test_labels.npy", "unlabelled_images.npy", "unlabelled_names.npy"),
+    "unlabelled_left_out.npy",
 )
 MAX_CLASSES = 1 << 16
 CHUNK = 1024  # images in memory at a time while they are copied

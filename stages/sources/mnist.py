@@ -37,6 +37,7 @@ def prepare_idx(raw: Path, files: Files) -> Prepared:
     save(files["test_labels.npy"], np.searchsorted(digits, test_labels).astype(np.uint8))
     save(files["unlabelled_images.npy"], images[:0])
     save(files["unlabelled_names.npy"], np.array([], np.str_))
+    save(files["unlabelled_left_out.npy"], np.array([], np.str_))
     write_no_tables(files)
     write_csv(files["notes.csv"], ("file", "note"), [])
     sizes = Counter({(width, height): len(images) + len(test_images)})
