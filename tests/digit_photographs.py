@@ -47,7 +47,8 @@ def photograph(digit: NDArray[np.uint8], kind: str, chance: Chance) -> NDArray[n
         image = ground * (1 + 0.01 * cloud(height, width, side / 40, chance))[..., None]
     if has & {"lined", "squared"}:
         lines = rule("squared" in has, length, angle, height, width, chance)[..., None]
-        image = image * (1 - lines) + np.array([105, 125, 180]) * lines
+        colour = np.array([105, 125, 180]) * chance.uniform(0.5, 1)
+        image = image * (1 - lines) + colour * lines
     if "frame" in has:
         ink = np.maximum(ink, frame(ink, length, angle, chance))
     image = image * (1 - ink[..., None]) + pen * ink[..., None]
@@ -184,7 +185,7 @@ def expose(image: Plane, has: set[str], chance: Chance) -> NDArray[np.uint8]:
     if "jpeg" in has:
         quality = int(chance.integers(15, 40))
     image = cv2.GaussianBlur(image, (0, 0), max(blur, 0.1))
-    image = image + chance.normal(0, noise, image.shape)
+    image = image + noise * chance.standard_normal(image.shape, np.float32)
     image = np.clip(np.rint(image), 0, 255).astype(np.uint8)
     content = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR_RGB), np.uint8)
