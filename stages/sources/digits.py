@@ -14,7 +14,7 @@ BOX = 20 / 28
 SIDE = 400
 # Wider than any stroke (MNIST's boldest in a digit that fills the photograph: 57) and narrower than
 # a shadow or a table.
-WIDEST_STROKE = 65
+WIDEST_STROKE = 81
 # How much darker than the paper ink is at least, of 255. Noise and the grain of paper stay below.
 FAINTEST_INK = 40
 # A printed line is at most this thick, and this long without a gap.
@@ -68,8 +68,10 @@ def to_digit(image: Image, height: int, width: int) -> Image | str:
     mask = find_ink(ink)
     if mask is None:
         return "no digit"
-    ink, mask = remove_lines(ink, mask)
     found = choose_parts(mask)
+    if isinstance(found, str):  # lines may join the digit to the edge, or cut it
+        ink, mask = remove_lines(ink, mask)
+        found = choose_parts(mask)
     if isinstance(found, str):
         return found
     return put_in_box(cv2.bitwise_and(ink, ink, mask=found), found, height, width)
@@ -115,11 +117,10 @@ def is_bright_on_dark(grey: Plane) -> bool:
 
 def find_ink(ink: Plane) -> Mask | None:
     """Returns where the ink is; None if there is none."""
-    # The smallest digits measured cover 0.2% of the photograph.
-    full = float(np.percentile(ink, 99.8))
-    if full < FAINTEST_INK:
-        return None
-    return np.asarray(cv2.threshold(ink, full / 2, 255, cv2.THRESH_BINARY)[1], np.uint8)
+    near = np.ones((WIDEST_STROKE, WIDEST_STROKE), np.uint8)
+    full = cv2.blur(cv2.dilate(ink, near), near.shape)
+    mask = (ink > np.maximum(full / 2, FAINTEST_INK)).astype(np.uint8) * 255
+    return mask
 
 
 def remove_lines(ink: Plane, mask: Mask) -> tuple[Plane, Mask]:
