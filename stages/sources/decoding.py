@@ -23,10 +23,10 @@ from stages.sources.pixels import (
     from_deep,
     from_inks,
     from_pillow,
-    from_stored,
     grey_from_pillow,
     turn,
 )
+from stages.sources.quiet import quiet_decoders, quiet_libtiff
 
 Interpolation = Literal[
     "nearest", "linear", "cubic", "area", "lanczos4", "linear_exact", "nearest_exact"
