@@ -31,7 +31,9 @@ def photograph(digit: NDArray[np.uint8], kind: str, chance: Chance) -> NDArray[n
             has.add(str(chance.choice(one_of)))
     height, width = choose_size(has, chance)
     side = min(height, width)
-    length = side * chance.uniform(*((0.25, 0.4) if "all" in has else (0.18, 0.35) if "off_centre" in has else (0.35, 0.65)))
+    length = side * chance.uniform(
+        *((0.25, 0.4) if "all" in has else (0.18, 0.35) if "off_centre" in has else (0.35, 0.65))
+    )
     angle = chance.uniform(4, 12) * chance.choice([-1, 1]) if "rotated" in has else 0
     away = side * (0.22 if "all" in has else 0.28 if "off_centre" in has else 0.06)
     if "table" in has:
@@ -104,7 +106,9 @@ def thin_out(stroke: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return line[1:-1, 1:-1].astype(np.uint8)
 
 
-def place(stroke: Plane, scale: float, angle: float, centre: Plane, height: int, width: int) -> Plane:
+def place(
+    stroke: Plane, scale: float, angle: float, centre: Plane, height: int, width: int
+) -> Plane:
     """Puts a stroke on a sheet of `height` and `width`, turned by `angle` degrees."""
     middle = stroke.shape[0] / 2
     move = cv2.getRotationMatrix2D((middle, middle), angle, scale)
@@ -120,7 +124,9 @@ def cloud(height: int, width: int, size: float, chance: Chance) -> Plane:
     return cv2.resize(spots, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def rule(squared: bool, length: float, angle: float, height: int, width: int, chance: Chance) -> Plane:
+def rule(
+    squared: bool, length: float, angle: float, height: int, width: int, chance: Chance
+) -> Plane:
     """Returns how strongly each pixel is printed with lines, or with squares."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     turn = np.deg2rad(angle + chance.uniform(-1.5, 1.5))
@@ -153,20 +159,28 @@ def frame(ink: Plane, length: float, angle: float, chance: Chance) -> Plane:
 def sheet(height: int, width: int, angle: float, chance: Chance) -> Plane:
     """Returns where the paper lies on the table: 1 on paper, 0 beside it."""
     share = chance.uniform(0.72, 0.9)
-    turned = ((width / 2, height / 2), (width * share, height * share), -angle - chance.uniform(-3, 3))
+    turned = (
+        (width / 2, height / 2),
+        (width * share, height * share),
+        -angle - chance.uniform(-3, 3),
+    )
     paper = np.zeros((height, width), np.float32)
     cv2.fillPoly(paper, [np.rint(cv2.boxPoints(turned)).astype(np.int32)], 1.0, cv2.LINE_AA)
     return cv2.GaussianBlur(paper, (0, 0), 0.8)
 
 
-def light(has: set[str], height: int, width: int, centre: Plane, length: float, chance: Chance) -> Plane:
+def light(
+    has: set[str], height: int, width: int, centre: Plane, length: float, chance: Chance
+) -> Plane:
     """Returns the light on each pixel, 0 to 1: shadow, falling off to a side and to the corners."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     side = min(height, width)
     result = np.ones((height, width), np.float32)
     turn = chance.uniform(0, 2 * np.pi)
     if "gradient" in has:
-        along = ((x / width - 0.5) * np.cos(turn) + (y / height - 0.5) * np.sin(turn)).clip(-0.6, 0.6)
+        along = ((x / width - 0.5) * np.cos(turn) + (y / height - 0.5) * np.sin(turn)).clip(
+            -0.6, 0.6
+        )
         result *= 0.65 + along * chance.uniform(0.5, 0.8) / 1.2
     if "vignette" in has:
         far = ((x / width - 0.5) ** 2 + (y / height - 0.5) ** 2) * 2

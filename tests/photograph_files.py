@@ -77,14 +77,14 @@ def of_classes(*classes: str, each: int = 3, name: str = "{number}.png") -> dict
 
 
 def read_dataset(
-    folder: Path, source: Path | Sequence[Path], unlabelled: Path | None = None, **prepare_: Any
+    folder: Path, source: Path | Sequence[Path], to_predict: Path | None = None, **prepare_: Any
 ) -> dict[str, Any]:
     """Downloads and prepares a dataset, and returns what `prepare` writes, by name."""
     raw, arrays = folder / "data/raw/pets", folder / "data/arrays/pets"
     for made in (raw, arrays):
         made.mkdir(parents=True)
     sources = [str(path) for path in ([source] if isinstance(source, Path) else source)]
-    download("pets", raw, sources, unlabelled and str(unlabelled))
+    download("pets", raw, sources, to_predict and str(to_predict))
     options = {"format": "photos", "image_size": 8, "interpolation": "nearest", **prepare_}
     checked = TypeAdapter(Format).validate_python(options).root
     prepare(raw, checked, {name: arrays / name for name in FILES})

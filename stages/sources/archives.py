@@ -60,8 +60,8 @@ def open_archives(paths: Iterable[Path], encoding: str | None = None) -> Iterato
             members += [member for member in found if member not in inner]
             for archive in inner:
                 location = f"{path}/{archive.path}"
-                copy = _copy(archive, location, spool)
-                deeper = _list(copy, archive.file, location, encoding, spool)
+                inside = stack.enter_context(_open_inner(archive, location, spool))
+                deeper = _list(inside, archive.file, location, encoding, spool)
                 if any(map(_holds_more, deeper)):
                     raise UserError(
                         f"{location} is an archive within an archive, and holds archives too: "
@@ -167,14 +167,18 @@ def _describe(start: bytes) -> str:
     return f"a file that starts with the bytes {start[:4].hex(' ')}"
 
 
-def _copy(archive: Member, location: str, spool: IO[bytes]) -> IO[bytes]:
-    """Copies an archive within another to the end of `spool`, unless it is none."""
-    start = spool.seek(0, io.SEEK_END)
+def _open_inner(archive: Member, location: str, spool: IO[bytes]) -> IO[bytes]:
+    """Opens an archive within another; one in a zip is copied to the end of `spool`."""
     if archive.refused:
         raise UserError(f"{location}: {archive.refused}")
-    with _errors_named(location), archive.open() as file:
-        beginning = file.read(512)
-        spool.write(beginning)
-        if kind_of(beginning):
-            shutil.copyfileobj(file, spool, CHUNK)
+    with _errors_named(location):
+        file = archive.open()
+        if isinstance(file, io.BufferedReader):  # a stretch of a tar
+            return file
+        with file:
+            start = spool.seek(0, io.SEEK_END)
+            beginning = file.read(512)
+            spool.write(beginning)
+            if kind_of(beginning):  # else there is nothing worth copying
+                shutil.copyfileobj(file, spool, CHUNK)
     return open_region(spool, start, spool.tell() - start)

@@ -90,7 +90,9 @@ def scale(grey: Plane) -> Plane:
     factor = SIDE / max(grey.shape)
     size = tuple(max(round(factor * length), 1) for length in grey.shape[::-1])
     way = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    return np.asarray(cv2.GaussianBlur(cv2.resize(grey, size, interpolation=way), (5, 5), 0), np.uint8)
+    return np.asarray(
+        cv2.GaussianBlur(cv2.resize(grey, size, interpolation=way), (5, 5), 0), np.uint8
+    )
 
 
 def remove_light(grey: Plane) -> Plane:
@@ -134,7 +136,10 @@ def remove_lines(ink: Plane, mask: Mask) -> tuple[Plane, Mask]:
         return ink, mask
     ink, mask = turn(ink, angle), turn(mask, angle)
     lines = np.zeros_like(mask)
-    for along, across in (((LINE_LENGTH, 1), (1, LINE_THICKNESS + 1)), ((1, LINE_LENGTH), (LINE_THICKNESS + 1, 1))):
+    for along, across in (
+        ((LINE_LENGTH, 1), (1, LINE_THICKNESS + 1)),
+        ((1, LINE_LENGTH), (LINE_THICKNESS + 1, 1)),
+    ):
         thin = mask & ~cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones(across[::-1], np.uint8))
         joined = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((1, 1), np.uint8))
         long = cv2.morphologyEx(joined, cv2.MORPH_OPEN, np.ones(along[::-1], np.uint8))
@@ -217,7 +222,12 @@ def belongs(part: Part, main: Part) -> bool:
 def put_in_box(ink: Plane, mask: Mask, height: int, width: int) -> Image:
     """Scales the digit to MNIST's box, its strokes as wide as MNIST's, its centre of mass in the middle."""
     left, top, box_width, box_height = cv2.boundingRect(mask)
-    ink = np.asarray(cv2.copyMakeBorder(ink[top : top + box_height, left : left + box_width], *[20] * 4, cv2.BORDER_CONSTANT), np.uint8)
+    ink = np.asarray(
+        cv2.copyMakeBorder(
+            ink[top : top + box_height, left : left + box_width], *[20] * 4, cv2.BORDER_CONSTANT
+        ),
+        np.uint8,
+    )
     solid = (ink > 0.5 * np.percentile(ink[ink > 0], 80)).astype(np.uint8)
     # A stroke's depth is a quarter of its width on average.
     stroke = 4 * cv2.distanceTransform(solid, cv2.DIST_L2, 5)[solid > 0].mean()

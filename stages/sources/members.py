@@ -51,15 +51,15 @@ class Member:
         """The name by which a person finds it: `train.zip/train/cat.0.jpg`."""
         return f"{self.archive}/{self.path}"
 
-    def read(self, most: int = MAX_FILE) -> bytes | str:
+    def read(self, most: int | None = None) -> bytes | str:
         """Returns the content, or its first `most` bytes; or the reason why there is none."""
         if self.refused:
             return self.refused
-        if most == MAX_FILE < self.size:
+        if most is None and self.size > MAX_FILE:
             return f"larger than {MAX_FILE >> 20} MiB"
         try:
             with self.open() as file:
-                return file.read(most)
+                return file.read(MAX_FILE if most is None else most)
         except DAMAGED:
             return "damaged in its archive"
         except OSError as error:

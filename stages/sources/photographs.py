@@ -94,6 +94,7 @@ def find_photographs(
             left_out.append((member.file, member.refused or "no photograph"))
             if member.path.lower().endswith(label_tables.SUFFIXES):
                 tables.append((member.file, member.read))
+    pictures.sort(key=lambda member: (member.path, member.archive))
     places = lay_out(where, [place(m.archive, m.path) for m in pictures], options.unlabelled)
     labelled = [at for at, found in enumerate(places) if found.labelled]
     reading, places = _read(where, pictures, places, labelled, tables, options)
