@@ -58,7 +58,11 @@ def random_images(count: int, *shape: int, seed: int = 0) -> np.ndarray:
 
 
 def write_dataset(
-    folder: Path, classes: list[str], shape: tuple[int, ...], names: list[str]
+    folder: Path,
+    classes: list[str],
+    shape: tuple[int, ...],
+    names: list[str],
+    left_out: tuple[str, ...] = (),
 ) -> None:
     folder.mkdir(parents=True)
     images = {"train": dict.fromkeys(classes, 40)}
@@ -70,6 +74,7 @@ def write_dataset(
         np.save(folder / f"{part}_labels.npy", labels)
     np.save(folder / "unlabelled_images.npy", random_images(len(names), *shape, seed=9))
     np.save(folder / "unlabelled_names.npy", np.array(names, np.str_))
+    np.save(folder / "unlabelled_left_out.npy", np.array(left_out, np.str_))
 
 
 @pytest.fixture(scope="module")

@@ -152,6 +152,7 @@ def test_what_a_dataset_lacks_is_an_empty_array(raw: Path) -> None:
     assert found["test_images"].shape == found["unlabelled_images"].shape == (0, 8, 8, 3)
     assert found["test_labels"].shape == found["unlabelled_names"].shape == (0,)
     assert found["unlabelled_names"].dtype.kind == "U"
+    assert found["unlabelled_left_out"].tolist() == []
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
@@ -293,6 +294,7 @@ def test_every_broken_file_is_left_out_with_its_reason(raw: Path) -> None:
     }
     assert numbers(found["images"]) == [*range(40), *range(60, 100)]
     assert found["unlabelled_names"].tolist() == ["2"]
+    assert found["unlabelled_left_out"].tolist() == ["1"]
 
 
 @pytest.mark.parametrize(("max_broken", "passes"), [(0.1, True), (0.09, False), (0, False)])

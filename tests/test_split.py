@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from stages.lib import params
 from stages.lib.command import UserError
-from stages.split import FILES, Options, choose, split
+from stages.split import FILES, UNLABELLED, Options, choose, split
 
 REPOSITORY = Path(__file__).parents[1]
 KEY = "datasets.animals.split"
@@ -34,6 +34,7 @@ def write_arrays(folder: Path, labels: list[int], test: int = 0, unlabelled: int
     np.save(folder / "test_labels.npy", np.arange(test, dtype=np.uint8) % 2)
     np.save(folder / "unlabelled_images.npy", np.zeros((unlabelled, 4, 5, 3), np.uint8))
     np.save(folder / "unlabelled_names.npy", np.arange(unlabelled).astype(np.str_))
+    np.save(folder / "unlabelled_left_out.npy", np.array(["broken"]))
     summary = {
         "origin": "drawn",
         "classes": classes,
@@ -166,7 +167,7 @@ def test_a_test_set_of_its_own_stays_what_it_is(tmp_path: Path) -> None:
 def test_unlabelled_images_are_passed_on_unchanged(tmp_path: Path) -> None:
     arrays = write_arrays(tmp_path / "arrays", [0, 1] * 20)
     run_split(arrays, tmp_path / "splits", valid=0.25, test=0.25)
-    for name in ("unlabelled_images.npy", "unlabelled_names.npy"):
+    for name in UNLABELLED:
         assert (tmp_path / "splits" / name).read_bytes() == (arrays / name).read_bytes()
 
 

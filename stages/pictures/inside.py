@@ -180,7 +180,8 @@ def draw_grad_cam(results: Results) -> Figure:
     for axes in cells.flat:
         style.no_frame(axes)
     room = 0.95 * style.room_of(cells.shape[1])
-    names = fit(results.classes, room - width_of("for , 0.00: nothing"))
+    blank = "" if heat.any(axis=(2, 3)).all() else ": nothing"
+    names = fit(results.classes, room - width_of(f"for , 0.00{blank}"))
     for row, image, label, probabilities, maps in zip(
         cells,
         images,
@@ -194,7 +195,7 @@ def draw_grad_cam(results: Results) -> Figure:
         likeliest = np.argsort(-probabilities, kind="stable")
         for axes, index, shown in zip(row[1:], likeliest, maps, strict=False):
             _draw_heat(axes, image, shown)
-            found = "" if shown.any() else ": nothing"
+            found = "" if shown.any() else blank
             axes.set_title(f"for {names[index]}, {probabilities[index]:.2f}{found}", loc="center")
     return figure
 

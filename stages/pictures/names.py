@@ -108,8 +108,8 @@ def fit(names: list[str], room: float) -> list[str]:
     """Returns names as they are drawn, each at most `room` points wide.
 
     A long name is cut with an ellipsis: at its end or, where that would make it equal to another
-    one, in its middle. Names that are equal even so get the number of the class. Names of different
-    classes never look the same.
+    one, in its middle. Names that are equal even so get the number of the class, alone where there
+    is no room for more. Names of different classes never look the same.
 
     Args:
         names: The names of all classes, in the order of the classes.
@@ -120,10 +120,13 @@ def fit(names: list[str], room: float) -> list[str]:
     for clash in _clashes(drawn):
         for index in clash:
             drawn[index] = _cut(shown[index], room, both_ends=True)
-    for clash in _clashes(drawn):
-        for index in clash:
+    numbered: set[int] = set()  # a name may look like another one's number
+    while left := {index for clash in _clashes(drawn) for index in clash} - numbered:
+        for index in left:
             number = f"#{index}"
-            drawn[index] = _cut(shown[index], room - width_of(number), always=True) + number
+            cut = _cut(shown[index], room - width_of(number), always=True) + number
+            drawn[index] = cut if width_of(cut) <= room else number
+        numbered |= left
     return [isolate(name) for name in drawn]
 
 

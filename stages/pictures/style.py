@@ -111,13 +111,13 @@ def cut(text: str, most: int) -> str:
 def scale_by_logarithm(axes: Axes) -> None:
     """Makes the vertical axis logarithmic.
 
-    Matplotlib writes powers of ten as markup, which is off elsewhere (see `apply`). A tick reads
-    that setting when it is made: make more here than an axis has.
+    Matplotlib writes powers of ten as markup, which is off elsewhere (see `apply`). A tick has that
+    setting from when it is made: more than an axis needs are made here.
     """
-    with mpl.rc_context({"text.parse_math": True}):
-        axes.set_yscale("log")
-        axes.yaxis.get_major_ticks(MOST_TICKS)
-        axes.yaxis.get_minor_ticks(MOST_TICKS)
+    axes.set_yscale("log")
+    for get_ticks in (axes.yaxis.get_major_ticks, axes.yaxis.get_minor_ticks):
+        for tick in get_ticks(MOST_TICKS):
+            tick.label1.set_parse_math(True)
 
 
 def no_frame(axes: Axes) -> None:

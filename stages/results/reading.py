@@ -1,5 +1,6 @@
 """Reading what the stages wrote: a model's results, and the facts of a dataset."""
 
+import csv
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -103,8 +104,21 @@ def read_table(path: Path) -> pd.DataFrame:
 
     Without this, pandas would take such names of classes, layers and files for numbers or gaps.
     """
-    texts = TEXTS.get(path.stem, ())
-    return pd.read_csv(path, converters=dict.fromkeys(texts, str))
+    with path.open(encoding="utf-8", newline="") as file:
+        columns = next(csv.reader(file))
+    # By their places: a class may have the name of a column.
+    places = range(len(columns))
+    texts = [columns.index(name) for name in TEXTS.get(path.stem, ()) if name in columns]
+    table = pd.read_csv(
+        path,
+        header=0,
+        names=list(places),
+        dtype=dict.fromkeys(texts, "str"),
+        keep_default_na=False,
+        na_values={place: [""] for place in places if place not in texts},
+    )
+    table.columns = pd.Index(columns)
+    return table
 
 
 def read_dataset(name: str) -> Dataset:
