@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-# Images are uint8 [n, height, width, channels], labels uint8 [n], names str [n].
+# Images are uint8 [n, height, width, channels], labels `label_dtype` [n], names str [n].
 ARRAYS = (
-    *("images.npy", "labels.npy", "test_images.npy", "test_labels.npy"),
-    *("unlabelled_images.npy", "unlabelled_names.npy"),
+    *("images.npy", "labels.npy", "valid_images.npy", "valid_labels.npy"),
+    *("test_images.npy", "test_labels.npy", "unlabelled_images.npy", "unlabelled_names.npy"),
 )
-# Labels are uint8.
-MAX_CLASSES = 256
+MAX_CLASSES = 1 << 16
 
 Image = NDArray[np.uint8]
 # Where to write each of a dataset's files, by its name.
@@ -37,6 +36,11 @@ class Prepared(NamedTuple):
     classes: list[str]
     sizes: Sizes
     left_out: list[LeftOut]
+
+
+def label_dtype(classes: int) -> type[np.uint8 | np.uint16]:
+    """Returns the type of the labels of so many classes: a byte where it suffices."""
+    return np.uint8 if classes <= 256 else np.uint16
 
 
 def save(path: Path, array: NDArray[Any]) -> None:

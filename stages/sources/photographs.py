@@ -22,6 +22,7 @@ from stages.sources.arrays import (
     LeftOut,
     Prepared,
     Sizes,
+    label_dtype,
     save,
     write_rows,
 )
@@ -110,9 +111,11 @@ def prepare_photos(
             f"expected {MAX_CLASSES} at most"
         )
     index = {name: number for number, name in enumerate(classes)}
-    save(files["labels.npy"], np.array([index[label] for label in labels], np.uint8))
-    write_rows(files["test_images.npy"], [], shape)
-    save(files["test_labels.npy"], np.array([], np.uint8))
+    dtype = label_dtype(len(classes))
+    save(files["labels.npy"], np.array([index[label] for label in labels], dtype))
+    for part in ("valid", "test"):
+        write_rows(files[f"{part}_images.npy"], [], shape)
+        save(files[f"{part}_labels.npy"], np.array([], dtype))
     names = [photograph.stem for photograph in kept["unlabelled"]]
     save(files["unlabelled_names.npy"], np.array(names, np.str_))
     left_out = broken + [(file, "not named as a photograph") for file in others + more]

@@ -8,39 +8,9 @@ from pathlib import Path
 
 from stages.lib.command import UserError
 from stages.sources.archives import UNLABELLED, check_zip
-from stages.sources.idx import GZIP_MAGIC, IDX_NAMES, read_idx, write_idx
-from stages.sources.locations import file_name, idx_name, list_files
+from stages.sources.array_files import base_name, is_array_file
+from stages.sources.locations import list_files
 from stages.sources.transfer import Fetch
-
-
-def store_idx(files: Sequence[str], folder: Path, fetch: Fetch) -> None:
-    """Stores the four IDX files under their original names, and compresses those that are plain.
-
-    Raises:
-        UserError: A file is missing, is damaged, comes twice or is another.
-    """
-    by_name: dict[str, str] = {}
-    for file in files:
-        name = idx_name(file)
-        if name is None or name in by_name:
-            other = by_name.get(name or "", "the IDX files")
-            raise UserError(f"{file} does not go with {other}: expected the four IDX files alone")
-        by_name[name] = file
-    missing = [name for name in IDX_NAMES if name not in by_name]
-    if missing:
-        raise UserError(f"the source has no {', '.join(missing)} (with or without .gz)")
-    for name in IDX_NAMES:
-        path = folder / name
-        fetch([by_name[name]], path)
-        try:
-            array = read_idx(path)
-        except UserError as error:
-            # Name the user's file, not its copy.
-            raise UserError(str(error).replace(str(path), by_name[name])) from None
-        with path.open("rb") as stored:
-            compressed = stored.read(2) == GZIP_MAGIC
-        if not compressed:
-            write_idx(path, array)
 
 
 def store_unlabelled(location: str | None, folder: Path, fetch: Fetch) -> None:
@@ -52,7 +22,7 @@ def store_unlabelled(location: str | None, folder: Path, fetch: Fetch) -> None:
     if location is None:
         return
     files = list_files([location])
-    if len(files) != 1 or idx_name(files[0]):
+    if len(files) != 1 or is_array_file(files[0]):
         raise UserError(f"unlabelled: {location}: expected one zip archive, found {len(files)}")
     fetch(files, folder / UNLABELLED)
     check_zip(folder / UNLABELLED, location)
@@ -68,7 +38,7 @@ def store_labelled(files: Sequence[str], folder: Path, fetch: Fetch) -> None:
         UserError: A file is no zip of photographs, or none of them has labels.
     """
     for file in files:
-        path = _free_path(folder, file_name(file))
+        path = _free_path(folder, base_name(file))
         fetch([file], path)
         names = check_zip(path, file)
         if _is_kaggles_unlabelled(names):
