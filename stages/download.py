@@ -2,7 +2,7 @@
 
 Reads:  `datasets.DATASET.download` of params.yaml, and what its `source` names.
 Writes: data/raw/DATASET/, a handful of files whose bytes depend on the data alone:
-    - the four IDX files of MNIST (train-images-idx3-ubyte.gz ..), or
+    - files of arrays: MNIST's four (train-images-idx3-ubyte.gz ..), .npz, or train.csv.gz .., or
     - archives of photographs, as they came (a folder becomes a zip), those of unlabelled ones
       named test1, and tables of labels;
     - origin.txt: `drawn`, `sample` or `real`.
@@ -22,11 +22,13 @@ from stages.lib import params
 from stages.lib.command import UserError, run
 from stages.lib.files import write_atomically
 from stages.sources import transfer
+from stages.sources.array_files import hold_arrays
+from stages.sources.array_storage import store_array_files, unpack_array_files
 from stages.sources.idx import IDX_NAMES
 from stages.sources.kaggle import download_competition
-from stages.sources.locations import NAMED_SOURCES, idx_name, list_files
+from stages.sources.locations import NAMED_SOURCES, list_files
 from stages.sources.sample import write_drawn_photographs, write_sample_digits
-from stages.sources.storage import store_idx, store_labelled, store_unlabelled
+from stages.sources.storage import store_labelled, store_unlabelled
 from stages.sources.transfer import Fetch
 from stages.sources.web import WEB_FILES, WebFile
 
@@ -37,13 +39,15 @@ class Options(params.Section):
     Attributes:
         source: `sample`, `web`, `kaggle`; or a path (relative to the project's top folder) or
             http(s) URL of photographs (a folder, zip or tar, and perhaps a table of labels) or of
-            the four IDX files; or a list.
+            files of arrays; or a list.
         unlabelled: Path or URL of one archive or folder of photographs to predict.
+        subset: Which dataset to take where files of arrays are those of several, as in EMNIST.
         seed: Seeds the sample: which digits are for testing, what the cats and dogs look like.
     """
 
     source: str | list[str]
     unlabelled: str | None = Field(None, min_length=1)
+    subset: str | None = Field(None, min_length=1)
     seed: int = Field(0, ge=0)
 
     @field_validator("source", mode="before")
@@ -63,6 +67,7 @@ def download(
     unlabelled: str | None = None,
     seed: int = 0,
     *,
+    subset: str | None = None,
     web: Mapping[str, Mapping[str, WebFile]] = WEB_FILES,
     fetch: Fetch = transfer.fetch,
 ) -> None:
@@ -74,6 +79,7 @@ def download(
         source: See `Options`.
         unlabelled: See `Options`.
         seed: See `Options`.
+        subset: See `Options`.
         web: The files that the source `web` brings, by dataset and name.
         fetch: Fetches one file; tests give one that waits less.
 
@@ -81,6 +87,8 @@ def download(
         UserError: The source is unknown or not there, or holds something else.
     """
     origin = "real"
+    if subset is not None and source in NAMED_SOURCES:
+        raise UserError("`subset` does not go with this source, which has one dataset: take it out")
     if source == "sample":
         _refuse(unlabelled, "the sample brings its own, or has none")
         if dataset == "mnist":
@@ -106,12 +114,13 @@ def download(
         download_competition(folder)
     else:
         files = list_files([source] if isinstance(source, str) else source)
-        if any(idx_name(file) for file in files):
-            _refuse(unlabelled, "IDX datasets have none")
-            store_idx(files, folder, fetch)
+        if hold_arrays(files):
+            _refuse(unlabelled, "files of arrays have none")
+            store_array_files(files, folder, fetch, subset)
         else:
             store_unlabelled(unlabelled, folder, fetch)
             store_labelled(files, folder, fetch)
+            unpack_array_files(folder, files, fetch, subset)
     (folder / "origin.txt").write_text(f"{origin}\n")
 
 
@@ -133,7 +142,14 @@ def main(dataset: str) -> None:
     with write_atomically(Path("data/raw") / dataset) as [folder]:
         folder.mkdir()
         try:
-            download(dataset, folder, options.source, options.unlabelled, options.seed)
+            download(
+                dataset,
+                folder,
+                options.source,
+                options.unlabelled,
+                options.seed,
+                subset=options.subset,
+            )
         except UserError as error:
             raise UserError(f"datasets.{dataset}.download: {error}") from None
 

@@ -1,11 +1,12 @@
 """Turns a dataset's downloaded files into arrays.
 
-Reads `data/raw/D/`: the four files of MNIST (`format: idx`), or zip archives of photographs
+Reads `data/raw/D/`: arrays (`format: idx`, `npz` or `csv`), or zip archives of photographs
 (`format: photos`), which stay packed: `test1.zip` holds unlabelled ones, all others labelled ones.
 
 Writes to `data/arrays/D/` (what a dataset lacks is an empty array):
 
-    images.npy, labels.npy                      uint8 [n, height, width, channels], uint8 [n]
+    images.npy, labels.npy                      uint8 [n, height, width, channels]; uint8 [n],
+                                                uint16 where there are more than 256 classes
     groups.npy                                  int32 [n]: images of a group are copies
     valid_images.npy, valid_labels.npy          the validation set that the dataset brings itself
     test_images.npy, test_labels.npy            the test set that the dataset brings itself
@@ -30,16 +31,16 @@ import numpy as np
 from stages.lib import params
 from stages.lib.command import UserError, run
 from stages.lib.files import read_json, write_atomically, write_json
+from stages.sources.array_datasets import prepare_arrays
 from stages.sources.arrays import ARRAYS, Files, write_csv
-from stages.sources.formats import Format, Idx, Photos
-from stages.sources.mnist import prepare_idx
+from stages.sources.formats import Csv, Format, Idx, Npz, Photos, check_format
 from stages.sources.photograph_arrays import prepare_photos
 
 TABLES = ("left_out", "notes", "duplicates", "near_copies", "checks", "sizes")
 FILES = (*ARRAYS, *(f"{name}.csv" for name in TABLES), "summary.json")
 
 
-def prepare(raw: Path, options: Idx | Photos, files: Files) -> None:
+def prepare(raw: Path, options: Idx | Npz | Csv | Photos, files: Files) -> None:
     """Writes a dataset's arrays, tables and summary.
 
     Args:
@@ -52,17 +53,18 @@ def prepare(raw: Path, options: Idx | Photos, files: Files) -> None:
     """
     if not (raw / "origin.txt").is_file():
         raise UserError(f"there is no {raw}/origin.txt: `dvc repro` downloads the dataset first")
-    if isinstance(options, Idx):
-        classes, sizes, left_out = prepare_idx(raw, files)
-    else:
+    check_format(raw, options.format)
+    if isinstance(options, Photos):
         classes, sizes, left_out = prepare_photos(raw, options, files)
+    else:
+        classes, sizes, left_out = prepare_arrays(raw, options, files)
 
     write_csv(files["left_out.csv"], ("file", "reason"), sorted(left_out))
     rows = [(*size, count) for size, count in sorted(sizes.items())]
     write_csv(files["sizes.csv"], ("width", "height", "images"), rows)
-    images, labels, test_images, unlabelled = (
+    images, labels, valid_images, test_images, unlabelled = (
         np.load(files[f"{name}.npy"], mmap_mode="r")
-        for name in ("images", "labels", "test_images", "unlabelled_images")
+        for name in ("images", "labels", "valid_images", "test_images", "unlabelled_images")
     )
     if not len(images):
         raise UserError(f"{raw}: no labelled image in it ({len(left_out)} files left out)")
@@ -78,6 +80,7 @@ def prepare(raw: Path, options: Idx | Photos, files: Files) -> None:
         "image_shape": list(images.shape[1:]),
         "images": {
             "labelled": len(images),
+            **({"valid": len(valid_images)} if len(valid_images) else {}),
             "test": len(test_images),
             "unlabelled": len(unlabelled),
             "left_out": len(left_out),

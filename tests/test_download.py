@@ -744,11 +744,15 @@ def test_what_is_no_zip_of_photographs_is_an_error(
         (["sample"], None, "no file or folder 'sample'"),
         ("mine/gone.zip", None, "no file or folder 'mine/gone.zip' .*project's top folder.$"),
         ("good.zip", "gone.zip", "no file or folder 'gone.zip'"),
-        ("empty", None, "folder empty holds neither zip archives nor IDX .* found 0 other entries"),
+        (
+            "empty",
+            None,
+            "folder empty holds neither zip archives nor files of .* found 0 other entries",
+        ),
         (
             "photos",
             None,
-            "folder photos holds neither zip archives nor IDX .* found 1 other entries",
+            "folder photos holds neither zip archives nor files of .* found 1 other entries",
         ),
         ("~nobody-at-all/x", None, "~nobody-at-all/x: "),
         (
@@ -757,9 +761,9 @@ def test_what_is_no_zip_of_photographs_is_an_error(
             "ftp://host/a.zip: expected a URL with http or https, or a path",
         ),
         (["good.zip", "./good.zip"], None, "good.zip is named twice"),
-        (["idx", "good.zip"], None, "good.zip does not go with the IDX files"),
+        (["idx", "good.zip"], None, "good.zip does not go with the other files"),
         (["idx", "idx2"], None, f"idx2/{IDX_NAMES[2]} does not go with idx/{IDX_NAMES[2]}"),
-        ("partly", None, f"the source has no {', '.join(IDX_NAMES[2:])}"),
+        ("partly", None, f"the source has no {IDX_NAMES[3]} .*partly/{IDX_NAMES[0]}, "),
         ("idx", "good.zip", "`unlabelled` does not go with this source"),
         ("good.zip", "idx", "unlabelled: idx: expected one zip archive, found 4"),
         ("test1.zip", None, "its photographs have no labels"),
@@ -779,8 +783,8 @@ def test_source_that_does_not_fit_is_an_error(
     monkeypatch.chdir(tmp_path)
     for name in ("idx", "idx2", "partly", "broken", "html"):
         write_idx_files(Path(name))
-    for name in IDX_NAMES[2:]:
-        Path("partly", name).unlink()
+    Path("partly", IDX_NAMES[3]).unlink()
+    write_idx(Path("idx2", IDX_NAMES[2]), np.zeros((2, 4, 4), np.uint8))
     Path("broken", IDX_NAMES[1]).write_bytes(Path("idx", IDX_NAMES[1]).read_bytes()[:-9])
     Path("html", IDX_NAMES[0]).write_bytes(b"<html>")
     Path("empty").mkdir()

@@ -335,9 +335,16 @@ def test_a_dataset_that_cannot_train_a_classifier_is_refused(raw: Path) -> None:
     refused(raw, "no labelled image")
     write_zip(raw / "train.zip", animals()[:20])
     refused(raw, "20 labelled images", "'cat'", "two classes")
-    many = [(f"{number:03}/a.png", shade(1)) for number in range(257)]
-    write_zip(raw / "train.zip", many)
-    refused(raw, "257 classes", "256 at most")
+
+
+@pytest.mark.parametrize(("classes", "dtype"), [(256, np.uint8), (257, np.uint16)])
+def test_labels_of_photographs_are_bytes_where_these_suffice(
+    raw: Path, classes: int, dtype: type
+) -> None:
+    write_zip(raw / "train.zip", [(f"{n:03}/a.png", shade(1)) for n in range(classes)])
+    labels = prepared(raw)["labels"]
+    assert labels.dtype == dtype
+    assert labels.tolist() == list(range(classes))
 
 
 def test_files_without_an_origin_are_refused(raw: Path) -> None:
@@ -387,7 +394,7 @@ def test_number_of_workers_does_not_change_a_byte(raw: Path, tmp_path: Path) -> 
         files = {name: out / name for name in FILES}
         said = prepare_photos(raw, options(format="photos"), files, workers)
         found.append((said, contents(out)))
-    assert len(found[0][1]) == 6
+    assert len(found[0][1]) == 8
     assert found[0] == found[1] == found[2]
 
 
@@ -536,7 +543,10 @@ def test_a_failed_command_says_why_in_one_line_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("section", "said"),
     [
-        ({"format": "photo"}, "format: no 'photo'; did you mean 'photos'? (known: idx, photos)"),
+        (
+            {"format": "photo"},
+            "format: no 'photo'; did you mean 'photos'? (known: idx, npz, csv, photos)",
+        ),
         ({}, "format: is missing"),
         (
             {"format": "photos", "image_sise": 9},

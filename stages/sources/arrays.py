@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-# Images are uint8 [n, height, width, channels], labels uint8 [n], groups int32 [n], names str [n].
+# Images are uint8 [n, height, width, channels], labels `label_dtype` [n], groups int32 [n], names
+# str [n].
 ARRAYS = (
     *("images.npy", "labels.npy", "groups.npy", "valid_images.npy", "valid_labels.npy"),
     *("test_images.npy", "test_labels.npy", "unlabelled_images.npy", "unlabelled_names.npy"),

@@ -5,14 +5,16 @@ dimension as a big-endian 32-bit number; then the values, the last dimension run
 """
 
 import gzip
-import math
-import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.lib.command import UserError
+from stages.sources.stored import Stored, reading
 
 # The four files of MNIST, and of the datasets that are laid out like it.
 IDX_NAMES = (
@@ -22,52 +24,62 @@ IDX_NAMES = (
     "t10k-labels-idx1-ubyte.gz",
 )
 UINT8 = 0x08
-# The format's other types; no dataset of pictures uses them.
-OTHER_TYPES = {0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
+TYPES = {UINT8: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 GZIP_MAGIC = b"\x1f\x8b"
 
 
-def read_idx(path: Path) -> NDArray[np.uint8]:
-    """Reads an IDX file of unsigned bytes, compressed with gzip or plain, whatever its name.
+def open_idx(path: Path, name: str = "") -> Stored:
+    """Opens an IDX file, compressed with gzip or plain, whatever its name.
 
-    Returns:
-        uint8, in the shape that the file states.
+    Args:
+        path: The file.
+        name: What messages call it; its path if empty.
 
     Raises:
-        UserError: The file is not gzip, not IDX, holds another type, or is too short or too long.
+        UserError: The file is no IDX, or its head is damaged.
     """
-    content = path.read_bytes()
-    if content.startswith(GZIP_MAGIC):
-        try:
-            content = gzip.decompress(content)
-        except (EOFError, OSError, zlib.error) as error:
-            raise UserError(
-                f"{path}: the gzip stream is cut off or damaged ({error}): fetch the file again"
-            ) from None
-    if len(content) < 4:
-        raise UserError(f"{path}: {len(content)} bytes, expected an IDX file: fetch it again")
-    zeros, kind, dimensions = content[:2], content[2], content[3]
-    if zeros != b"\0\0" or kind not in (UINT8, *OTHER_TYPES):
+    name = name or str(path)
+    with open_gzip_or_plain(path) as file, reading(name):
+        head = file.read(4)
+        dimensions = head[3] if len(head) == 4 else 0
+        sizes = file.read(4 * dimensions)
+    if len(head) < 4:
+        raise UserError(f"{name}: {len(head)} bytes, expected an IDX file: fetch it again")
+    if head[:2] != b"\0\0" or head[2] not in TYPES:
         raise UserError(
-            f"{path}: starts with the bytes {content[:4].hex(' ')}, no IDX file "
+            f"{name}: starts with the bytes {head.hex(' ')}, no IDX file "
             f"(expected 00 00 {UINT8:02x} and the number of dimensions)"
         )
-    if kind != UINT8:
-        raise UserError(f"{path}: holds {OTHER_TYPES[kind]} values, expected uint8")
-    start = 4 + 4 * dimensions
-    if len(content) < start:
-        raise UserError(f"{path}: ends within its {dimensions} dimensions: fetch the file again")
-    shape = tuple(np.frombuffer(content, ">u4", dimensions, offset=4).tolist())
-    found, expected = len(content) - start, math.prod(shape)
-    if found != expected:
-        raise UserError(
-            f"{path}: {found} bytes of values, expected {expected} for the shape {list(shape)}: "
-            "fetch the file again"
-        )
-    try:
-        return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
-    except ValueError as error:
-        raise UserError(f"{path}: no array can have the shape {list(shape)}: {error}") from None
+    if len(sizes) < 4 * dimensions:
+        raise UserError(f"{name}: ends within its {dimensions} dimensions: fetch the file again")
+
+    @contextmanager
+    def open_values() -> Iterator[IO[bytes]]:
+        with open_gzip_or_plain(path) as file:
+            with reading(name):
+                file.read(4 + 4 * dimensions)
+            yield file
+
+    shape = tuple(np.frombuffer(sizes, ">u4").tolist())
+    return Stored(name, shape, np.dtype(TYPES[head[2]]), False, open_values)
+
+
+def read_idx(path: Path) -> NDArray[Any]:
+    """Reads an IDX file, in the type and the shape that it states: see `open_idx`."""
+    return open_idx(path).load()
+
+
+@contextmanager
+def open_gzip_or_plain(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a file, and unpacks it while it is read if it is compressed with gzip."""
+    with path.open("rb") as file:
+        compressed = file.read(2) == GZIP_MAGIC
+        file.seek(0)
+        if compressed:
+            with gzip.GzipFile(fileobj=file, mode="rb") as unpacked:
+                yield cast("IO[bytes]", unpacked)
+        else:
+            yield file
 
 
 def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
@@ -79,6 +91,13 @@ def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
     if array.dtype != np.uint8:
         raise ValueError(f"IDX is written for uint8 arrays, found {array.dtype}")
     header = bytes([0, 0, UINT8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+    with compress(path) as stream:
+        stream.write(header + array.tobytes())
+
+
+@contextmanager
+def compress(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a file that is compressed with gzip: the same content gives the same bytes."""
     # An empty name and mtime=0 keep the file's name and the clock out of the bytes.
     with path.open("wb") as file, gzip.GzipFile("", "wb", 6, file, mtime=0) as stream:
-        stream.write(header + array.tobytes())
+        yield cast("IO[bytes]", stream)

@@ -1,12 +1,12 @@
 """Locations: the paths and URLs that `source` and `unlabelled` name, and the files there."""
 
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
-from urllib.parse import unquote, urlsplit
+from pathlib import Path
 
 from stages.lib.command import UserError
 from stages.lib.params import nearest
 from stages.sources.archives import check_archive, refuse_mixture
+from stages.sources.array_files import array_kind, base_name, list_array_files
 from stages.sources.idx import IDX_NAMES
 from stages.sources.kinds import START, is_picture
 from stages.sources.label_tables import SUFFIXES as TABLE_SUFFIXES
@@ -21,9 +21,9 @@ NAMED_SOURCES = ("sample", "web", "kaggle")
 def list_files(locations: Sequence[str]) -> list[str]:
     """Returns the paths and URLs of the single files at `locations`.
 
-    A folder of photographs stands for itself; another one for the IDX files, or for the archives
-    and the tables of labels in it. A URL that ends in / stands for the four IDX files below it,
-    and any other location for itself.
+    A folder of photographs stands for itself; another one for the files of arrays, or for the
+    archives and the tables of labels in it. A URL that ends in / stands for the four IDX files
+    below it, and any other location for itself.
 
     Raises:
         UserError: A path does not exist, holds no data or may not be read, or a file comes twice.
@@ -61,31 +61,26 @@ def _list_path(location: str) -> list[str]:
         )
     if path.is_dir():
         return _list_folder(path, location)
-    if not idx_name(str(path)) and not is_table(str(path)):
+    if not array_kind(path.name) and not is_table(path.name):
         check_archive(path, location)
     return [str(path)]
 
 
 def _list_folder(folder: Path, location: str) -> list[str]:
     visible = sorted(list_visible(folder))
-    plain = [name.removesuffix(".gz") for name in IDX_NAMES]
-    files = [
-        *(name for name in visible if name in IDX_NAMES),
-        # Of a file that is there both compressed and plain, take the compressed one.
-        *(name for name in visible if name in plain and f"{name}.gz" not in visible),
-    ]
-    if not files and _holds_photographs(folder, visible):
+    arrays = list_array_files(folder)
+    if not arrays and _holds_photographs(folder, visible):
         refuse_mixture(f"the folder {location}", visible)
         return [str(folder)]
     archives = [name for name in visible if is_archive(name)]
-    if not files and archives:
-        files = archives + [name for name in visible if is_table(name)]
+    tables = [name for name in visible if is_table(name)] if archives and not arrays else []
+    files = [*arrays, *(str(folder / name) for name in (*archives, *tables))]
     if not files:
         raise UserError(
-            f"the folder {location} holds neither photographs, archives nor IDX files "
-            f"({IDX_NAMES[0]} ..), found {len(visible)} other files"
+            f"the folder {location} holds neither photographs nor archives nor files of arrays "
+            f"({IDX_NAMES[0]} .., .npz, .csv), found {len(visible)} other files"
         )
-    return [str(folder / name) for name in files]
+    return files
 
 
 def _holds_photographs(folder: Path, names: Sequence[str]) -> bool:
@@ -104,17 +99,4 @@ def _start(path: Path) -> bytes:
 
 def is_table(location: str) -> bool:
     """Tells whether a path or URL names a table of labels."""
-    return file_name(location).lower().endswith(TABLE_SUFFIXES)
-
-
-def file_name(location: str) -> str:
-    """Returns the name of the file at a path or URL, without a URL's query."""
-    if is_url(location):
-        return PurePosixPath(unquote(urlsplit(location).path)).name
-    return Path(location).name
-
-
-def idx_name(location: str) -> str | None:
-    """Returns the original name if `location` is one of the four IDX files, with .gz or without."""
-    name = file_name(location).removesuffix(".gz") + ".gz"
-    return name if name in IDX_NAMES else None
+    return base_name(location).lower().endswith(TABLE_SUFFIXES)

@@ -7,41 +7,11 @@ from pathlib import Path, PurePath
 
 from stages.lib.command import UserError
 from stages.sources.archives import UNLABELLED, check_archive
-from stages.sources.idx import GZIP_MAGIC, IDX_NAMES, read_idx, write_idx
-from stages.sources.locations import file_name, idx_name, is_table, list_files
+from stages.sources.array_files import base_name, is_array_file
+from stages.sources.locations import is_table, list_files
 from stages.sources.names import without_archive_suffix
 from stages.sources.packing import pack
 from stages.sources.transfer import Fetch, is_url
-
-
-def store_idx(files: Sequence[str], folder: Path, fetch: Fetch) -> None:
-    """Stores the four IDX files under their original names, and compresses those that are plain.
-
-    Raises:
-        UserError: A file is missing, is damaged, comes twice or is another.
-    """
-    by_name: dict[str, str] = {}
-    for file in files:
-        name = idx_name(file)
-        if name is None or name in by_name:
-            other = by_name.get(name or "", "the IDX files")
-            raise UserError(f"{file} does not go with {other}: expected the four IDX files alone")
-        by_name[name] = file
-    missing = [name for name in IDX_NAMES if name not in by_name]
-    if missing:
-        raise UserError(f"the source has no {', '.join(missing)} (with or without .gz)")
-    for name in IDX_NAMES:
-        path = folder / name
-        fetch([by_name[name]], path)
-        try:
-            array = read_idx(path)
-        except UserError as error:
-            # Name the user's file, not its copy.
-            raise UserError(str(error).replace(str(path), by_name[name])) from None
-        with path.open("rb") as stored:
-            compressed = stored.read(2) == GZIP_MAGIC
-        if not compressed:
-            write_idx(path, array)
 
 
 def store_unlabelled(location: str | None, folder: Path, fetch: Fetch) -> None:
@@ -53,7 +23,7 @@ def store_unlabelled(location: str | None, folder: Path, fetch: Fetch) -> None:
     if location is None:
         return
     files = list_files([location])
-    if len(files) != 1 or idx_name(files[0]) or is_table(files[0]):
+    if len(files) != 1 or is_table(files[0]) or is_array_file(files[0]):
         raise UserError(
             f"unlabelled: {location}: expected one archive or a folder of photographs, found "
             f"{len(files)} files"
@@ -70,7 +40,7 @@ def store_labelled(files: Sequence[str], folder: Path, fetch: Fetch) -> None:
         UserError: A file is neither archive nor table, or there is no archive.
     """
     for file in files:
-        name = file_name(file)
+        name = base_name(file)
         if is_table(file):
             fetch([file], _free_path(folder, PurePath(name).stem, PurePath(name).suffix.lower()))
             continue
@@ -79,7 +49,7 @@ def store_labelled(files: Sequence[str], folder: Path, fetch: Fetch) -> None:
         if stem.casefold() == PurePath(UNLABELLED).stem:
             stem = f"labelled-{stem}"
         _store(file, folder, stem, fetch)
-    if all(is_table(path.name) or path.stem == "origin" for path in folder.iterdir()):
+    if all(is_table(path.name) for path in folder.iterdir()):
         raise UserError(f"{files[0]}: a table of labels, expected an archive or a folder beside it")
 
 
