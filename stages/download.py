@@ -114,6 +114,7 @@ def download(
         download_competition(folder)
     else:
         files = list_files([source] if isinstance(source, str) else source)
+        files = _without(unlabelled, files)
         if hold_arrays(files):
             _refuse(unlabelled, "files of arrays have none")
             store_array_files(files, folder, fetch, subset)
@@ -122,6 +123,15 @@ def download(
             store_labelled(files, folder, fetch)
             unpack_array_files(folder, files, fetch, subset)
     (folder / "origin.txt").write_text(f"{origin}\n")
+
+
+def _without(unlabelled: str | None, files: list[str]) -> list[str]:
+    """Takes the photographs without labels out of the source: its folder may hold both."""
+    same = set() if unlabelled is None else set(list_files([unlabelled]))
+    rest = [file for file in files if file not in same]
+    if not rest:
+        raise UserError("`unlabelled` and `source` name the same: name other photographs in one")
+    return rest
 
 
 def _refuse(unlabelled: str | None, reason: str) -> None:

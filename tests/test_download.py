@@ -26,8 +26,11 @@ from stages.lib import params
 from stages.lib.command import UserError
 from stages.lib.files import write_atomically
 from stages.sources import sample, transfer
+from stages.sources.archives import open_archives
 from stages.sources.drawing import draw, to_jpeg
+from stages.sources.formats import Photos
 from stages.sources.idx import IDX_NAMES, read_idx, write_idx
+from stages.sources.photographs import find_photographs
 from stages.sources.sample import write_drawn_photographs, write_sample_digits
 from stages.sources.web import WEB_FILES, WebFile
 
@@ -652,8 +655,10 @@ def test_kaggles_unlabelled_zip_is_known_under_any_name(tmp_path: Path, folder: 
     (tmp_path / "mine/some-to-predict.zip").write_bytes(TEST)
     (tmp_path / "mine/some-to-learn.zip").write_bytes(TRAIN)
     download("cats_dogs", folder, str(tmp_path / "mine"))
-    assert names(folder) == ["origin.txt", "some-to-learn.zip", "test1.zip"]
-    assert (folder / "test1.zip").read_bytes() == TEST
+    assert names(folder) == ["origin.txt", "some-to-learn.zip", "some-to-predict.zip"]
+    with open_archives([folder / "some-to-predict.zip"]) as members:
+        found = find_photographs("pets", members, [], Photos(format="photos"))
+    assert [str(p.part) for p in found.photographs] == ["unlabelled"] * 2
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["named too", "not named"])
@@ -666,8 +671,9 @@ def test_kaggles_unpacked_folder_needs_no_more_words(
     (mine / "test1.zip").write_bytes(TEST)
     (mine / "._train.zip").write_bytes(b"what macOS leaves")
     download("cats_dogs", folder, str(mine), str(mine / "test1.zip") if named else None)
-    assert names(folder) == ["origin.txt", "test1.zip", "train.zip"]
-    assert (folder / "test1.zip").read_bytes() == TEST
+    stored = "test1.zip" if named else "labelled-test1.zip"
+    assert names(folder) == sorted(["origin.txt", stored, "train.zip"])
+    assert (folder / stored).read_bytes() == TEST
 
 
 def test_stored_file_is_a_copy_and_the_users_file_stays_as_it_was(
@@ -712,14 +718,13 @@ def test_same_data_gives_the_same_bytes_from_a_path_and_from_a_url(
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"<!DOCTYPE html><title>Sign in</title>", "found a web page .*, expected a zip archive"),
+        (b"<!DOCTYPE html><title>Sign in</title>", "found a web page .*, expected a zip or tar"),
         (b"\xef\xbb\xbf\n<html></html>", "found a web page"),
-        (TRAIN[:-30], "found a zip archive that is cut off or damaged"),
+        (TRAIN[:-30], "found an archive that is cut off or damaged"),
         (b"", "found an empty file"),
         (b"\xff\xd8\xff\xe0 JPEG", "found a file that starts with the bytes ff d8 ff e0"),
-        (zip_of("train.zip", "x.csv"), r"holds zip archives \(train\.zip\), expected photographs"),
     ],
-    ids=["html", "html with a mark", "cut off", "empty", "jpeg", "zip of zips"],
+    ids=["html", "html with a mark", "cut off", "empty", "jpeg"],
 )
 @pytest.mark.parametrize("way", ["path", "url", "unlabelled"])
 def test_what_is_no_zip_of_photographs_is_an_error(
@@ -747,12 +752,12 @@ def test_what_is_no_zip_of_photographs_is_an_error(
         (
             "empty",
             None,
-            "folder empty holds neither zip archives nor files of .* found 0 other entries",
+            "folder empty holds neither photographs nor archives .* found 0 other files",
         ),
         (
-            "photos",
+            "texts",
             None,
-            "folder photos holds neither zip archives nor files of .* found 1 other entries",
+            "folder texts holds neither photographs nor archives .* found 1 other files",
         ),
         ("~nobody-at-all/x", None, "~nobody-at-all/x: "),
         (
@@ -765,9 +770,9 @@ def test_what_is_no_zip_of_photographs_is_an_error(
         (["idx", "idx2"], None, f"idx2/{IDX_NAMES[2]} does not go with idx/{IDX_NAMES[2]}"),
         ("partly", None, f"the source has no {IDX_NAMES[3]} .*partly/{IDX_NAMES[0]}, "),
         ("idx", "good.zip", "`unlabelled` does not go with this source"),
-        ("good.zip", "idx", "unlabelled: idx: expected one zip archive, found 4"),
-        ("test1.zip", None, "its photographs have no labels"),
-        (["good.zip", "test1.zip"], "other.zip", "`unlabelled` names others"),
+        ("good.zip", "idx", "unlabelled: idx: expected one archive .* found 4"),
+        ("good.zip", "good.zip", "`unlabelled` and `source` name the same"),
+        ("labels.csv", None, "labels.csv: a table of labels, expected an archive or a folder"),
         ("broken", None, rf"broken/{IDX_NAMES[1]}: .*cut off or damaged"),
         ("html", None, rf"html/{IDX_NAMES[0]}: .*no IDX file"),
     ],
@@ -788,11 +793,10 @@ def test_source_that_does_not_fit_is_an_error(
     Path("broken", IDX_NAMES[1]).write_bytes(Path("idx", IDX_NAMES[1]).read_bytes()[:-9])
     Path("html", IDX_NAMES[0]).write_bytes(b"<html>")
     Path("empty").mkdir()
-    Path("photos").mkdir()
-    Path("photos/cat.0.jpg").write_bytes(b"no zip")
+    Path("texts").mkdir()
+    Path("texts/cat.0.txt").write_bytes(b"no photograph")
+    Path("labels.csv").write_bytes(b"file,label\n")
     Path("good.zip").write_bytes(TRAIN)
-    Path("test1.zip").write_bytes(TEST)
-    Path("other.zip").write_bytes(zip_of("test1/9.jpg"))
     with pytest.raises(UserError, match=complaint):
         download("pets", folder, source, unlabelled)
 

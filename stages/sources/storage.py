@@ -4,6 +4,7 @@ import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
 
 from stages.lib.command import UserError
 from stages.sources.archives import UNLABELLED, check_archive
@@ -55,13 +56,13 @@ def store_labelled(files: Sequence[str], folder: Path, fetch: Fetch) -> None:
 
 def _store(location: str, folder: Path, stem: str, fetch: Fetch) -> None:
     """Stores an archive under the suffix of its kind, or packs a folder."""
-    path = folder / f"{stem}.arriving"
-    if not is_url(location) and Path(location).expanduser().is_dir():
-        pack(Path(location).expanduser(), path)
-    else:
-        fetch([location], path)
-    suffix = check_archive(path, location)
-    path.rename(_free_path(folder, stem, suffix))
+    with TemporaryDirectory(dir=folder, prefix="arriving-") as temporary:
+        path = Path(temporary, base_name(location) or stem)
+        if not is_url(location) and Path(location).expanduser().is_dir():
+            pack(Path(location).expanduser(), path)
+        else:
+            fetch([location], path)
+        path.rename(_free_path(folder, stem, check_archive(path, location)))
 
 
 def _free_path(folder: Path, stem: str, suffix: str) -> Path:
