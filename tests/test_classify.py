@@ -99,9 +99,9 @@ def classified(
 
 
 def opened(content: bytes) -> np.ndarray:
-    image = decode_image(content)
-    assert isinstance(image, np.ndarray)
-    return image
+    decoded = decode_image(content)
+    assert not isinstance(decoded, str)
+    return decoded.image
 
 
 # As a command
@@ -147,7 +147,7 @@ def test_what_can_be_wrong_is_said_before_tensorflow_is_imported(
     broken = write(tmp_path / "broken.jpg", even(RED, ".jpg")[:-90])
     done = run_python(project, str(PROGRAMS / "classify_broken.py"), broken)
     assert done.stdout == b"[[2, 2, 2, 1], []]\n", done.stderr
-    assert f"{broken}: does not decode" in done.stderr.decode()
+    assert f"{broken}: cut off" in done.stderr.decode()
 
 
 # Files, folders, archives
@@ -224,7 +224,7 @@ def test_broken_files_are_named_and_the_rest_goes_on(
     rows, errors = classified(capsys, "colours", *files, str(tmp_path / "no"), status=1)
     assert [row[:2] for row in rows] == [[files[0], "red"], [files[5], "blue"]]
     assert errors == [
-        f"{files[1]}: does not decode",
+        f"{files[1]}: cut off",
         f"{files[2]}: empty",
         f"{files[3]}: not an image",
         f"{files[4]}: no zip archive, or a damaged one",

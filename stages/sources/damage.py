@@ -92,35 +92,37 @@ def remove_stray_bytes(content: bytes) -> bytes:
     return content
 
 
-def check_png(content: bytes) -> tuple[bytes, tuple[str, ...]] | str:
+def check_png(content: bytes, only_needed: bool) -> tuple[bytes, tuple[str, ...]] | str:
     """Compares the checksums of a PNG's chunks: https://www.w3.org/TR/png-3/#5Chunk-layout.
 
+    Args:
+        content: The file's bytes.
+        only_needed: Whether to leave out the chunks that the picture does not need. Damaged ones
+            are left out always.
+
     Returns:
-        The file with only the chunks that the picture needs, and a note if another one is damaged;
-        or the reason why it has no picture.
+        The file, with a note if a chunk is damaged that the picture does not need; or the reason
+        why it has no picture.
     """
     parts: list[bytes | memoryview] = [content[:PNG_START]]
-    notes = set()
+    notes: tuple[str, ...] = ()
     at, kind = PNG_START, b""
     view = memoryview(content)
     while kind != b"IEND":
-        length = int.from_bytes(content[at : at + 4], "big")
-        end = at + 12 + length
+        end = at + 12 + int.from_bytes(content[at : at + 4], "big")
         if end > len(content):
             return "cut off"
         kind = content[at + 4 : at + 8]
         sound = zlib.crc32(view[at + 4 : end - 4]) == int.from_bytes(content[end - 4 : end], "big")
-        if kind in CHUNKS:
-            if not sound:
-                return f"damaged: wrong checksum of {kind.decode()}"
-            parts.append(view[at:end])
-        elif not sound:
-            notes.add("a damaged chunk beside the picture")
+        if not sound:
             # The first letter of a name is small where a reader may pass over the chunk.
-            if not kind.isalpha() or not kind[:1].islower():
-                return "damaged: an unknown chunk"
+            if kind in CHUNKS or not kind.isalpha() or kind[:1].isupper():
+                return f"damaged: wrong checksum in its part {kind.decode(errors='replace')!r}"
+            notes = ("a damaged part beside the picture",)
+        elif kind in CHUNKS or kind == b"eXIf" or not only_needed:
+            parts.append(view[at:end])
         at = end
-    return b"".join(parts), tuple(notes)
+    return b"".join(parts) if notes or only_needed else content, notes
 
 
 def is_cut_off(content: bytes, kind: str) -> bool:

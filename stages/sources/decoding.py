@@ -17,7 +17,13 @@ import numpy as np
 from stages.lib.command import UserError
 from stages.sources.arrays import Image
 from stages.sources.damage import UncheckedError, check_png, decode_jpeg, describe, is_cut_off
-from stages.sources.headers import MOST_BYTES_PER_PIXEL, Header, open_image, read_header
+from stages.sources.headers import (
+    MOST_BYTES_PER_PIXEL,
+    Header,
+    open_image,
+    read_header,
+    read_orientation,
+)
 from stages.sources.kinds import READ, looks_like
 from stages.sources.pixels import (
     from_deep,
@@ -115,12 +121,12 @@ def decode_ahead(
         try:
             for name, content in contents:
                 memory = estimate_memory(content)
-                while ahead and (total + memory > READ_AHEAD_BYTES or len(ahead) == READ_AHEAD):
+                while ahead and total + memory > READ_AHEAD_BYTES:
                     yield pop()
                 ahead.append((name, pool.submit(decode, content), memory))
                 total += memory
                 del content
-                while ahead and total > READ_AHEAD_BYTES - ROOM:
+                while ahead and (total > READ_AHEAD_BYTES - ROOM or len(ahead) == READ_AHEAD):
                     yield pop()
             while ahead:
                 yield pop()
@@ -191,7 +197,7 @@ def decode_image(content: bytes | None, max_pixels: int = MAX_PIXELS) -> Decoded
         # Some decoders do not tell short memory from a damaged file: raise a MemoryError for it.
         np.empty(header.memory, np.uint8)
         return decoded
-    return decoded._replace(image=turn(decoded.image, header.orientation))
+    return decoded
 
 
 def _read_header(content: bytes, max_pixels: int) -> Header | str:
@@ -227,30 +233,38 @@ def _decode(content: bytes, kind: str, header: Header) -> Decoded | str:
             jpeg = decode_jpeg(content, "CMYK" if header.cmyk else "RGB")
             if isinstance(jpeg, str):
                 return jpeg
-            return Decoded(from_inks(jpeg.image) if header.cmyk else jpeg.image, jpeg.notes)
+            colours = from_inks(jpeg.image) if header.cmyk else jpeg.image
+            return Decoded(turn(colours, header.orientation), jpeg.notes)
         except UncheckedError:
             notes = ("an unusual JPEG, of which damage is not noticed",)
     elif kind == "PNG":
-        checked = check_png(content)
+        checked = check_png(content, only_needed=header.deep)
         if isinstance(checked, str):
             return checked
         content, notes = checked
-    with open_image(content, kind) as image, quiet_libtiff() if kind == "TIFF" else nullcontext():
-        image.load()  # this finds what is damaged, which OpenCV does not tell
-        if image.mode == "F":
+    image: Image | None = None
+    opened = open_image(content, kind)
+    with opened, quiet_libtiff() if kind == "TIFF" else nullcontext():
+        opened.load()  # this finds what is damaged, which OpenCV does not tell
+        # Pillow and OpenCV turn a TIFF themselves. The tag may stand behind the picture.
+        orientation = 1 if kind == "TIFF" else read_orientation(opened)
+        if opened.mode == "F":
             return "values that are no whole numbers"
-        if not header.deep and not image.mode.startswith("I"):
-            return Decoded(from_pillow(image), notes)
-        clear = image.info.get("transparency")
-        deep = None if header.deep else grey_from_pillow(image)
-    if header.deep:
+        if opened.mode.startswith("I"):
+            grey = grey_from_pillow(opened)
+            if grey is None:
+                return "values of more than 16 bits"
+            image, more = from_deep(grey, opened.info.get("transparency"))
+            notes += more
+        elif not header.deep:
+            image = from_pillow(opened)
+    del opened  # and its memory
+    if image is None:
         stored = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
         if stored is None or stored.dtype != np.uint16:
             return "damaged: its 16-bit values cannot be read"
-        deep, clear = stored.astype(np.uint16, copy=False), None
-    if deep is None:
-        return "values of more than 16 bits"
-    result, more = from_deep(deep, clear)
-    if header.deep:  # OpenCV's order is blue, green, red
-        cv2.cvtColor(result, cv2.COLOR_BGR2RGB, dst=result)
-    return Decoded(result, (*notes, *more))
+        image, more = from_deep(stored.astype(np.uint16, copy=False), None)
+        notes += more
+        cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)  # OpenCV's order is blue, green, red
+        del stored
+    return Decoded(turn(image, orientation), notes)

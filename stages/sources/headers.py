@@ -32,10 +32,10 @@ READERS = {
     "Sun raster": SunImagePlugin.SunImageFile.format,
 }
 # The most memory that decoding takes, in bytes per pixel, beside the file: the picture in Pillow
-# or libjpeg, the result, and what the decoder itself needs. Measured with `getrusage` on pictures
-# of 24 million pixels, and rounded up.
-BYTES_PER_PIXEL = {"JPEG": 7, "WebP": 20, "AVIF": 20, "JPEG 2000": 36, "TIFF": 12}
-PROGRESSIVE, DEEP, OTHERS = 10, 24, 9
+# or libjpeg, the result, and what the decoder itself needs. Measured on pictures of 24 million
+# pixels (`VmHWM` in /proc/self/status), and rounded up.
+BYTES_PER_PIXEL = {"JPEG": 4, "WebP": 18, "AVIF": 16, "JPEG 2000": 30}
+TURNED_JPEG, CMYK_JPEG, PROGRESSIVE_JPEG, DEEP, OTHERS = 7, 8, 10, 20, 9
 # `max_pixels` bounds the memory too: a kind that needs more may have fewer pixels.
 MOST_BYTES_PER_PIXEL = 12
 
@@ -50,7 +50,7 @@ class Header(NamedTuple):
         width: In pixels, before the picture is turned.
         height: In pixels, before the picture is turned.
         memory: The most that decoding takes, in bytes, the file included.
-        orientation: The EXIF tag: 1 is upright, 2 to 8 are turned or mirrored.
+        orientation: The EXIF tag of a JPEG: 1 is upright, 2 to 8 are turned or mirrored.
         deep: Whether it has several channels of 16 bits, of which Pillow keeps 8.
         cmyk: Whether a JPEG has inks instead of colours.
     """
@@ -79,16 +79,20 @@ def read_header(content: bytes, kind: str) -> Header:
         tiles = getattr(image, "tile", [])
         several = kind in ("PNG", "TIFF") and image.mode in ("RGB", "RGBA")
         deep = several and any(";16" in str(tile[3]) for tile in tiles)
+        orientation = read_orientation(image)
+        cmyk = kind == "JPEG" and image.mode == "CMYK"
         per_pixel = BYTES_PER_PIXEL.get(kind, OTHERS)
         if deep:
             per_pixel = DEEP
-        elif image.info.get("progressive"):
-            per_pixel = PROGRESSIVE
-        memory = width * height * per_pixel + len(content)
-        cmyk = kind == "JPEG" and image.mode == "CMYK"
-        # Pillow and OpenCV turn a TIFF themselves.
-        orientation = 1 if kind == "TIFF" else read_orientation(image)
-        return Header(width, height, memory, orientation, deep, cmyk)
+        elif kind == "JPEG" and image.info.get("progressive"):
+            per_pixel = PROGRESSIVE_JPEG
+        elif cmyk:
+            per_pixel = CMYK_JPEG
+        elif kind == "JPEG" and orientation > 1:
+            per_pixel = TURNED_JPEG
+        return Header(
+            width, height, width * height * per_pixel + len(content), orientation, deep, cmyk
+        )
 
 
 def read_orientation(image: PIL.Image.Image) -> int:

@@ -1,0 +1,615 @@
+"""Pictures of every kind: right or refused with a reason, in silence and in little memory."""
+
+import io
+import json
+import struct
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+
+from stages.sources import decoding
+from stages.sources.decoding import Decoded, decode_ahead, decode_image
+from stages.sources.kinds import READ, looks_like
+from stages.sources.quiet import quiet_decoders
+
+TOP = Path(__file__).parent.parent
+KINDS = {
+    "JPEG": {"quality": 95},
+    "PNG": {},
+    "WebP": {"lossless": True, "exact": True},
+    "BMP": {},
+    "TIFF": {"compression": "tiff_lzw"},
+    "GIF": {},
+    "AVIF": {"quality": 95},
+    "JPEG 2000": {},
+    "PNM": {},
+}
+FORMATS = {"JPEG 2000": "JPEG2000", "PNM": "PPM"}  # Pillow's names
+
+
+def scene(height: int = 60, width: int = 80, channels: int = 3, seed: int = 0) -> np.ndarray:
+    """A smooth picture of many colours."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (5, 7, channels), np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def saved(image: np.ndarray, kind: str, mode: str | None = None, **options: Any) -> bytes:
+    file = io.BytesIO()
+    picture = PIL.Image.fromarray(image) if mode is None else PIL.Image.fromarray(image, mode)
+    picture.save(file, FORMATS.get(kind, kind), **(KINDS[kind] | options))
+    return file.getvalue()
+
+
+def opened(content: bytes) -> Decoded:
+    found = decode_image(content)
+    assert not isinstance(found, str), found
+    return found
+
+
+def on_white(image: np.ndarray, opacity: np.ndarray, opaque: int = 255) -> np.ndarray:
+    share = opacity[..., np.newaxis].astype(np.float32) / opaque
+    return np.rint(255 - share * (255 - image.astype(np.float32))).astype(np.uint8)
+
+
+def turned(image: np.ndarray, orientation: int) -> np.ndarray:
+    """An image upright, by the definition of the EXIF tag."""
+    flipped = image[:, ::-1] if orientation in (2, 4, 5, 7) else image
+    return np.rot90(flipped, {3: 2, 4: 2, 5: 1, 6: -1, 7: -1, 8: 1}.get(orientation, 0))
+
+
+# Kinds
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_is_read_by_its_content(kind: str) -> None:
+    image = scene()
+    content = saved(image, kind)
+    assert looks_like(content[:1000]) == kind
+    found = opened(content)
+    assert found.notes == ()
+    assert found.image.dtype == np.uint8
+    assert found.image.flags.c_contiguous
+    tolerance = {"JPEG": 12, "AVIF": 12, "GIF": 60}.get(kind, 0)
+    assert np.abs(found.image.astype(int) - image).max() <= tolerance
+
+
+@pytest.mark.parametrize("suffix", [".sr", ".jp2", ".pgm", ".pbm", ".tiff", ".webp", ".avif"])
+def test_what_opencv_writes_is_read_as_opencv_reads_it(suffix: str) -> None:
+    image = scene()[..., 0] if suffix in (".pgm", ".pbm") else scene()
+    encoded = cv2.imencode(suffix, image)[1]
+    expected = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
+    np.testing.assert_array_equal(opened(encoded.tobytes()).image, expected)
+
+
+def ftyp(*brands: bytes) -> bytes:
+    return (
+        struct.pack(">I", 16 + 4 * len(brands[1:]))
+        + b"ftyp"
+        + brands[0]
+        + bytes(4)
+        + b"".join(brands[1:])
+    )
+
+
+def tiff_tags(*tags: tuple[int, int]) -> bytes:
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (ftyp(b"heic", b"mif1", b"heic"), "HEIC"),
+        (ftyp(b"mif1", b"heic"), "HEIC"),
+        (ftyp(b"crx ", b"crx ", b"isom"), "camera raw (CR3)"),
+        (ftyp(b"isom", b"mp42"), "video"),
+        (ftyp(b"qt  "), "video"),
+        (b"RIFF\x10\0\0\0AVI LIST", "video"),
+        (b"8BPS\0\1" + bytes(20), "PSD"),
+        (b"%PDF-1.7\n", "PDF"),
+        (b"<?xml version='1.0'?>\n<svg xmlns=''/>", "SVG"),
+        (b"\xef\xbb\xbf<svg/>", "SVG"),
+        (b"\xff\x0a\x10", "JPEG XL"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+        (b"II*\0\x10\0\0\0CR\2\0", "camera raw (CR2)"),
+        (tiff_tags((254, 1), (330, 200)), "camera raw (NEF, ARW)"),
+        (tiff_tags((256, 9), (50706, 1)), "camera raw (DNG)"),
+        (b"FUJIFILMCCD-RAW 0201", "camera raw (RAF)"),
+        (b"#?RADIANCE\n", "HDR"),
+        (bytes(128) + b"DICM", "DICOM"),
+    ],
+)
+def test_a_picture_of_a_kind_that_is_not_read_is_named(content: bytes, kind: str) -> None:
+    assert looks_like(content) == kind
+    assert kind not in READ
+    assert decode_image(content) == f"{kind}, which is not read here"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "damaged in its archive"),
+        (b"", "empty"),
+        (b"<html>404</html>", "not an image"),
+        (b"BM is the start of a text", "not an image"),
+        (b"P5: the fifth point", "not an image"),
+        (bytes(5000), "not an image"),
+        (b"\xff\xd8\xff", "damaged: its header makes no sense"),
+    ],
+)
+def test_what_is_no_image_says_so(content: bytes | None, reason: str) -> None:
+    assert decode_image(content) == reason
+
+
+# Size, before the pixels
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, depth: int, colours: int, rows: bytes, *more: bytes) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, depth, colours, 0, 0, 0)
+    parts = [
+        chunk(b"IHDR", header),
+        *more,
+        chunk(b"IDAT", zlib.compress(rows)),
+        chunk(b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def test_an_image_with_too_many_pixels_is_not_decoded() -> None:
+    content = png(30000, 30000, 8, 2, b"nothing that decodes")
+    reason = "30000x30000 pixels, more than max_pixels (100,000,000) allows"
+    assert decode_image(content, 100_000_000) == reason
+    for kind in KINDS:
+        content = saved(scene(20, 30), kind)
+        assert decode_image(content, 599) == "30x20 pixels, more than max_pixels (599) allows", kind
+
+
+def test_max_pixels_bounds_what_a_kind_needs_to_decode() -> None:
+    content = bytearray(saved(scene(), "WebP"))
+    # The 14 bits of width and height, less one: 10,000 x 9,000.
+    content[21:25] = struct.pack("<I", 9999 | 8999 << 14)
+    found = decode_image(bytes(content), 100_000_000)
+    assert found == (
+        "10000x9000 pixels take up to 1.6 GB to decode, more than max_pixels (100,000,000) allows "
+        "(12 bytes for each)"
+    )
+
+
+# Turned and transparent
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "TIFF", "AVIF"])
+def test_a_picture_is_put_on_white_and_then_turned(kind: str, orientation: int) -> None:
+    image, opacity = scene(), scene(channels=1, seed=1)
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    options: dict[str, Any] = {"exif": exif}
+    if kind == "TIFF":
+        options = {"tiffinfo": {0x0112: orientation}}
+    if kind in ("JPEG", "AVIF"):  # lossy: without transparency, and the same losses in each
+        expected = opened(saved(image, kind)).image
+    else:
+        expected = on_white(image, opacity)
+        image = np.dstack([image, opacity])
+    found = opened(saved(image, kind, **options)).image
+    np.testing.assert_array_equal(found, turned(expected, orientation))
+
+
+def test_a_tag_behind_the_picture_turns_it_too() -> None:
+    tags = b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, 6, 0, 0)
+    image = scene()
+    content = saved(image, "PNG")
+    late = content[:-12] + chunk(b"eXIf", tags) + content[-12:]
+    np.testing.assert_array_equal(opened(late).image, turned(image, 6))
+
+
+def test_every_way_to_be_transparent_shows_white() -> None:
+    grey = saved(np.dstack([scene(channels=1), scene(channels=1, seed=1)]), "PNG", "LA")
+    expected = on_white(np.dstack([scene(channels=1)] * 3), scene(channels=1, seed=1))
+    np.testing.assert_array_equal(opened(grey).image, expected)
+    row = b"\0\0\1\2"
+    colours = chunk(b"PLTE", bytes([10, 20, 30, 40, 50, 60, 70, 80, 90]))
+    palette = png(3, 1, 8, 3, row, colours, chunk(b"tRNS", bytes([255, 0, 51])))
+    assert opened(palette).image[0].tolist() == [[10, 20, 30], [255] * 3, [218, 220, 222]]
+    key = png(2, 1, 8, 2, b"\0" + bytes([1, 2, 3, 4, 5, 6]), chunk(b"tRNS", b"\0\1\0\2\0\3"))
+    assert opened(key).image[0].tolist() == [[255] * 3, [4, 5, 6]]
+    deep = png(2, 1, 16, 0, b"\0" + struct.pack(">HH", 9, 51200), chunk(b"tRNS", b"\0\x09"))
+    assert opened(deep).image[0].tolist() == [[255] * 3, [200] * 3]
+    deep = png(
+        2,
+        1,
+        16,
+        2,
+        b"\0" + struct.pack(">6H", 1, 2, 3, 0, 512, 51200),
+        chunk(b"tRNS", b"\0\1\0\2\0\3"),
+    )
+    assert opened(deep).image[0].tolist() == [[255] * 3, [0, 2, 200]]
+    deep = png(2, 1, 16, 4, b"\0" + struct.pack(">4H", 25600, 65535, 25600, 0))
+    assert opened(deep).image[0].tolist() == [[100] * 3, [255] * 3]
+
+
+# Depth
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_values_of_sixteen_bits_are_scaled_by_the_bits_they_use(
+    suffix: str, channels: int, bits: int
+) -> None:
+    values = scene().astype(np.uint16) << 8 | scene(seed=2)
+    values[0, 0] = 65535
+    colours = (values >> 8).astype(np.uint8)
+    if channels == 1:
+        values, colours = values[..., :1], np.dstack([colours[..., 0]] * 3)
+    stored = values[..., ::-1]
+    if channels == 4:
+        opacity = scene(channels=1, seed=1).astype(np.uint16) * 257
+        stored = np.dstack([stored, opacity])
+        colours = on_white(colours, opacity >> (16 - bits), (1 << bits) - 1)
+    content = cv2.imencode(suffix, stored >> (16 - bits))[1].tobytes()
+    found = opened(content)
+    np.testing.assert_array_equal(found.image, colours)
+    most = {8: "255", 12: "4,095"}
+    expected = (f"16-bit values up to {most[bits]}: read as {bits} bits",) if bits < 16 else ()
+    assert found.notes == expected
+
+
+def test_values_that_are_no_whole_numbers_are_refused() -> None:
+    content = cv2.imencode(".tiff", scene().astype(np.float32)[..., 0] / 255)[1].tobytes()
+    assert decode_image(content) == "values that are no whole numbers"
+
+
+# Damaged or only odd
+
+
+@pytest.fixture(scope="module")
+def jpeg() -> bytes:
+    return saved(scene(300, 400), "JPEG")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"progressive": True}, {"subsampling": 0}, {"subsampling": 1}, {"restart_marker_rows": 1}],
+)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_sound_jpeg_is_what_opencv_makes_of_it(options: dict[str, Any], mode: str) -> None:
+    image = scene(75, 101, {"RGB": 3, "L": 1, "CMYK": 4}[mode])
+    content = saved(image, "JPEG", mode, **options)
+    found = opened(content)
+    assert found.notes == ()
+    expected = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+    np.testing.assert_array_equal(found.image, expected)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.8, 0.99])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_that_is_cut_off_is_refused(kind: str, share: float) -> None:
+    content = saved(scene(300, 400), kind)
+    found = decode_image(content[: max(int(len(content) * share), 20)])
+    assert found == "cut off" or (isinstance(found, str) and found.startswith("damaged: ")), found
+    if kind not in ("GIF", "PNM") and share > 0.4:
+        assert found == "cut off"
+
+
+def test_a_jpeg_without_its_last_bytes_is_cut_off(jpeg: bytes) -> None:
+    assert decode_image(jpeg[:-2]) == "cut off"
+
+
+def test_a_jpeg_that_a_decoder_would_repair_is_damaged(jpeg: bytes) -> None:
+    damaged = jpeg[:3000] + b"\xff\xd9" + jpeg[3000:]
+    assert decode_image(damaged) == "damaged: premature end of data segment"
+    repaired = cv2.imdecode(np.frombuffer(damaged, np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert repaired.shape == (300, 400, 3)
+
+
+@pytest.mark.parametrize(
+    ("part", "note"),
+    [
+        ("behind the end", None),
+        ("before the end", "stray bytes before its end"),
+        ("in the header", "stray bytes between two segments"),
+        ("revision", "unknown JFIF revision"),
+        ("scan", "Invalid SOS parameters"),
+    ],
+)
+def test_what_is_odd_but_harmless_condemns_no_photograph(
+    jpeg: bytes, part: str, note: str | None
+) -> None:
+    scan = jpeg.index(b"\xff\xda")
+    content = {
+        "behind the end": jpeg + b"junk" * 99,
+        "before the end": jpeg[:-2] + b"junk" * 99 + jpeg[-2:],
+        "in the header": jpeg[:20] + b"junk" * 9 + jpeg[20:],
+        "revision": jpeg.replace(b"JFIF\0\1", b"JFIF\0\7"),
+        "scan": jpeg[: scan + 12] + b"\0" + jpeg[scan + 13 :],
+    }[part]
+    assert content != jpeg
+    found = opened(content)
+    np.testing.assert_array_equal(found.image, opened(jpeg).image)
+    assert len(found.notes) == (note is not None)
+    assert note is None or note in found.notes[0]
+
+
+def test_damage_behind_a_harmless_oddity_is_found(jpeg: bytes) -> None:
+    odd = jpeg[:20] + b"junk" * 9 + jpeg[20:]
+    assert decode_image(odd[:-500]) == "cut off"
+
+
+def test_a_jpeg_of_rare_sampling_is_read_with_a_note(jpeg: bytes) -> None:
+    content = bytearray(saved(scene(), "JPEG", subsampling=0))
+    frame = content.index(b"\xff\xc0")
+    content[frame + 11] = 0x31
+    content[frame + 14] = content[frame + 17] = 0x11
+    found = decode_image(bytes(content))
+    assert found == "cut off" or (not isinstance(found, str) and "unusual" in found.notes[0])
+
+
+def test_a_jpeg_of_countless_scans_is_refused(jpeg: bytes) -> None:
+    scan = jpeg.index(b"\xff\xda")
+    assert decode_image(jpeg[:-2] + jpeg[scan : scan + 14] * 600 + jpeg[-2:]) == (
+        "damaged: more than 500 scans"
+    )
+
+
+def test_a_png_is_held_to_its_checksums() -> None:
+    content = saved(scene(), "PNG")
+    place = content.index(b"IDAT") + 40
+    damaged = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+    assert decode_image(damaged) == "damaged: wrong checksum in its part 'IDAT'"
+    beside = bytearray(chunk(b"tEXt", b"Comment\0a cat"))
+    beside[-1] ^= 1
+    found = opened(content[:33] + bytes(beside) + content[33:])
+    np.testing.assert_array_equal(found.image, scene())
+    assert found.notes == ("a damaged part beside the picture",)
+
+
+def mutated(content: bytes, rng: np.random.Generator) -> bytes:
+    """A file with bits flipped, cut off, or with a part zeroed, inserted or exchanged."""
+    changed, size = bytearray(content), len(content)
+    way, at, length = rng.integers(5), int(rng.integers(size)), int(rng.integers(1, 2000))
+    if way == 0:
+        for place in rng.integers(0, size, rng.integers(1, 20)):
+            changed[place] ^= 1 << int(rng.integers(8))
+    elif way == 1:
+        del changed[at:]
+    elif way == 2:
+        changed[at : at + length] = bytes(len(changed[at : at + length]))
+    elif way == 3:
+        changed[at:at] = rng.bytes(length)
+    else:
+        first, second = sorted((at, int(rng.integers(size))))
+        length = min(length, second - first, size - second)
+        for place, other in ((first, second), (second, first)):
+            changed[place : place + length] = content[other : other + length]
+    return bytes(changed)
+
+
+def pillow_reads(content: bytes) -> bool:
+    try:
+        PIL.Image.open(io.BytesIO(content)).load()
+    except Exception:
+        return False
+    return True
+
+
+def check_mutated(kind: str, count: int, **options: Any) -> None:
+    rng = np.random.default_rng(0)
+    sources = [saved(scene(120, 160, seed=seed), kind, **options) for seed in range(5)]
+    refused = 0
+    with quiet_decoders():
+        for number in range(count):
+            content = mutated(sources[number % 5], rng)
+            start = time.perf_counter()
+            found = decode_image(content)
+            assert time.perf_counter() - start < 1, number
+            if isinstance(found, str):
+                refused += 1
+                assert len(found) < 120
+                assert found.isprintable(), found
+            elif not found.notes:
+                assert pillow_reads(content), (kind, number)
+    assert refused > count / 10
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 2}])
+def test_no_mutated_jpeg_is_kept_in_silence_that_pillow_refuses(options: dict[str, Any]) -> None:
+    check_mutated("JPEG", 150, **options)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_none_of_2000_mutated_jpegs_is_kept_in_silence_that_pillow_refuses(
+    options: dict[str, Any],
+) -> None:
+    check_mutated("JPEG", 2000, **options)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WebP", "TIFF", "GIF", "AVIF", "JPEG 2000"])
+def test_no_mutated_file_is_kept_in_silence_that_pillow_refuses(kind: str) -> None:
+    check_mutated(kind, 60)
+
+
+def run_python(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(
+        command, cwd=TOP, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+SILENT = """
+import sys
+from pathlib import Path
+from stages.sources.decoding import decode_ahead, decode_image
+
+files = sorted(Path(sys.argv[1]).iterdir())
+contents = ((file.name, file.read_bytes()) for file in files)
+found = [type(image).__name__ for _, image in decode_ahead(contents, decode_image, 2)]
+print(len(found), found.count("str"))
+"""
+
+
+def test_no_decoder_writes_to_the_terminal(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    sources = {kind: saved(scene(100, 100), kind) for kind in KINDS}
+    sources["deflate"] = saved(scene(100, 100), "TIFF", compression="tiff_deflate")
+    sources["in a TIFF"] = saved(scene(100, 100), "TIFF", compression="jpeg")
+    sources["deep"] = cv2.imencode(".png", scene().astype(np.uint16) << 8)[1].tobytes()
+    for name, content in sources.items():
+        (tmp_path / name).write_bytes(content)
+        for number in range(20):
+            (tmp_path / f"{name}{number}").write_bytes(mutated(content, rng))
+    profile = chunk(b"iCCP", b"a\0\0" + zlib.compress(b"no profile"))
+    png_files = {
+        "profile": png(2, 1, 16, 2, b"\0" + bytes(12), profile),
+        "short": png(2, 2, 8, 2, b"\0" + bytes(6)),
+        "short16": png(2, 2, 16, 2, b"\0" + bytes(12)),
+    }
+    for name, content in png_files.items():
+        (tmp_path / name).write_bytes(content)
+    done = run_python(SILENT, str(tmp_path))
+    count, refused = map(int, done.stdout.split())
+    assert count == len(sources) * 21 + 3
+    assert refused > len(sources) * 5
+    assert done.stderr == ""
+
+
+# Many at once, in little memory
+
+
+def test_results_come_in_the_order_given_whatever_the_number_of_workers() -> None:
+    contents = [(number, saved(scene(seed=number), "PNG")) for number in range(80)]
+
+    def slowly(content: bytes) -> np.ndarray:
+        image = opened(content).image
+        time.sleep(int(image[0, 0, 0]) / 30_000)
+        return image
+
+    for workers in (1, 3, 8):
+        found = list(decode_ahead(contents, slowly, workers))
+        assert [name for name, _ in found] == list(range(80))
+        for number, image in found:
+            np.testing.assert_array_equal(image, scene(seed=number))
+
+
+@pytest.mark.parametrize("bound", [0, 50_000, 150_000])
+def test_what_is_decoded_at_once_is_bounded_by_bytes(
+    bound: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "READ_AHEAD_BYTES", bound)
+    monkeypatch.setattr(decoding, "ROOM", bound // 3)
+    content = saved(scene(), "BMP")
+    each = decoding.estimate_memory(content)
+    assert 60 * 80 * 9 <= each < 60 * 80 * 13
+    lock, at_once, most, read, given = threading.Lock(), 0, 0, 0, 0
+
+    def contents() -> Iterator[tuple[str, bytes]]:
+        nonlocal read
+        for number in range(20):
+            read += 1
+            # What waits beside this one leaves room for it.
+            assert (read - 1 - given) * each <= max(bound - bound // 3, 0)
+            yield str(number), content
+
+    def decode(content: bytes) -> int:
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        time.sleep(0.003)
+        with lock:
+            at_once -= 1
+        return len(content)
+
+    for _ in decode_ahead(contents(), decode, 8):
+        given += 1
+    assert given == 20
+    assert most <= max(bound // each, 1)
+
+
+def test_what_is_left_of_a_reading_that_ends_early_is_not_decoded() -> None:
+    done: list[int] = []
+
+    def decode(content: bytes) -> None:
+        time.sleep(0.02)
+        done.append(len(content))
+
+    images = decode_ahead(((number, b"x") for number in range(60)), decode, 1)
+    next(images)
+    images.close()  # type: ignore[attr-defined]
+    assert len(done) < 10
+
+
+SHORT = """
+import json, resource, sys
+from stages.lib.command import UserError
+from stages.sources.decoding import decode_ahead, decode_image, decode_and_resize
+
+content = open(sys.argv[1], "rb").read()
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+outcomes = []
+for room in map(int, sys.argv[2:]):
+    resource.setrlimit(resource.RLIMIT_AS, (used + room, resource.RLIM_INFINITY))
+    try:
+        [(_, image)] = decode_ahead(
+            [("cat.jpg", content)], lambda content: decode_and_resize(content, 9, "area"), 1
+        )
+        outcomes.append(image if isinstance(image, str) else image.image.tolist())
+    except UserError as error:
+        outcomes.append({"error": str(error)})
+print(json.dumps(outcomes))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+@pytest.mark.parametrize(
+    "kind", ["JPEG", "progressive", "PNG", "deep", "WebP", "BMP", "TIFF", "AVIF", "JPEG 2000"]
+)
+def test_short_memory_is_an_error_and_never_a_reason(kind: str, tmp_path: Path) -> None:
+    image = scene(1500, 2000)
+    if kind == "deep":
+        content = cv2.imencode(".png", image.astype(np.uint16) << 8)[1].tobytes()
+    elif kind == "progressive":
+        content = saved(image, "JPEG", progressive=True)
+    else:
+        content = saved(image, kind)
+    (tmp_path / "file").write_bytes(content)
+    rooms = [10**9, *(million * 1_000_000 for million in (90, 70, 60, 50, 40, 30, 22, 16, 12, 5))]
+    done = run_python(SHORT, str(tmp_path / "file"), *map(str, rooms))
+    assert done.returncode == 0, done.stderr
+    full, *outcomes = json.loads(done.stdout)
+    assert isinstance(full, list)
+    errors = [outcome["error"] for outcome in outcomes if isinstance(outcome, dict)]
+    assert [outcome for outcome in outcomes if isinstance(outcome, str)] == []
+    assert all(outcome == full for outcome in outcomes if isinstance(outcome, list))
+    assert errors
+    assert all("cat.jpg: too little memory to decode it" in error for error in errors)
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from pydantic import TypeAdapter
+from stages.prepare import FILES, prepare
+from stages.sources.formats import Format
+
+options = TypeAdapter(Format).validate_python({"format": "photos", "max_broken": 0.5}).root
+raw = Path(sys.argv[1])
+prepare(raw, options, {name: raw.parent / name for name in FILES})
+print(int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024)
+"""
