@@ -27,6 +27,13 @@ from stages.results.statistics import mcnemar, wilson_interval
 CLASSES = {"digits": ["0", "1", "2"], "pictures": ["cat", "dog"]}
 SHAPES = {"digits": (12, 12, 1), "pictures": (10, 10, 3)}
 TEST_IMAGES = 40
+TABLES = {
+    "notes": "file,note",
+    "duplicates": "file,copy_of,reason",
+    "near_copies": "first,second,first_class,second_class,distance,"
+    "first_row,second_row,first_part,second_part",
+    "checks": "check,file,row,value,part",
+}
 
 
 class Finished:
@@ -78,6 +85,9 @@ class Finished:
         sizes += f"{width + 3},{shape[0]},1\n" if name == "pictures" else ""
         (arrays / "sizes.csv").write_text(sizes)
         (arrays / "left_out.csv").write_text(f"file,reason\n{left_out}", encoding="utf-8")
+        np.save(arrays / "images.npy", np.load(split / "train_images.npy"))
+        for table, header in TABLES.items():
+            (arrays / f"{table}.csv").write_text(f"{header}\n")
 
     def add_model(self, name: str, dataset: str, right: int, **published: float) -> None:
         """Writes a model that gets the first `right` of the 40 test images right."""

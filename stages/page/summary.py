@@ -7,18 +7,25 @@ import numpy as np
 
 from stages.page.rendering import Picture, render
 from stages.results import tables
-from stages.results.reading import Dataset, Results
+from stages.results.reading import NAMED_FILES, Dataset, Results
 from stages.results.sentences import (
     ORIGINS_EXPLAINED,
     PARTS,
     caveat,
     compare_best_two,
     compare_with_published,
+    describe_near_copies,
     original_sizes,
 )
 from stages.results.tables import Row
 
-PICTURES = ("examples", "classes", "sizes")  # of a dataset, where the overview has them
+PICTURES = (
+    "examples",
+    "classes",
+    "sizes",
+    "near_copies",
+    "checks",
+)  # of a dataset, where the overview has them
 
 
 def render_summary(
@@ -90,6 +97,13 @@ def _dataset(
         "counts": {name: [images[part][name] for part in PARTS] for name in summary["classes"]},
         "totals": [row[part] for part in PARTS],
         "reasons": dataset.left_out,
+        "notes": dataset.notes,
+        "duplicates": dataset.duplicates,
+        "near_copies": describe_near_copies(dataset.near_copies),
+        "checks": [
+            {"reason": check, "count": len(files), "files": list(files[:NAMED_FILES])}
+            for check, files in dataset.checks.groupby("check")["file"]
+        ],
         "pictures": [
             overview[f"{kind}_{name}"] for kind in PICTURES if f"{kind}_{name}" in overview
         ],

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-from stages.pictures import style
+from stages.pictures import oddities, style
 from stages.pictures.names import fit
 from stages.pictures.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, new_figure
 from stages.results.reading import Dataset
@@ -86,6 +86,28 @@ def draw(
                 f"for each of {len(dataset.sizes)} different sizes.",
                 "How large the images were before they were resized; larger dots are more images.",
             )
+        drawn |= draw_worth_a_look(name, dataset)
+    return drawn
+
+
+def draw_worth_a_look(name: str, dataset: Dataset) -> dict[str, Drawn]:
+    """Draws near copies and what the checks found, where there is any."""
+    drawn = {}
+    if count := len(dataset.near_copies):
+        shown = len(dataset.shown.near_copies) // 2
+        drawn[f"near_copies_{name}"] = Drawn(
+            oddities.draw_near_copies(name, dataset),
+            f"{shown} of {count} pairs of photographs of {name} that show the same picture.",
+            f"{shown} of {count} pairs of near copies. Where the two are of different classes, "
+            "their titles are orange.",
+        )
+    if len(dataset.checks):
+        found = ", ".join(dataset.checks["check"].unique())
+        drawn[f"checks_{name}"] = Drawn(
+            oddities.draw_checks(name, dataset),
+            f"Photographs of {name} that the checks found, a row for each check: {found}.",
+            "The photographs that each check finds first.",
+        )
     return drawn
 
 

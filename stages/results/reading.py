@@ -1,6 +1,7 @@
 """Reading what the stages wrote: a model's results, and the facts of a dataset."""
 
 import csv
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +14,23 @@ from stages.lib.command import UserError
 from stages.lib.files import read_json
 from stages.lib.splits import Part, read_part, read_summary
 
-LEFT_OUT_FILES = 5  # files that the page names for each reason
+NAMED_FILES = 5  # that the page names for each reason
+SHOWN_PAIRS = 8  # of near copies
+SHOWN_CHECKED = 5  # photographs for each check
+PAIR = ("first", "second")
+# Checks that find large values; the others find small ones.
+LARGE = ("bright",)
 # The columns of text of each table; all others hold numbers.
 TEXTS = {
+    "checks": ("check", "file", "part"),
     "confusion_matrix": ("true class",),
+    "duplicates": ("file", "copy_of", "reason"),
     "layers": ("name", "type", "output_shape", "inputs"),
     "left_out": ("file", "reason"),
+    "near_copies": (
+        *("first", "second", "first_class", "second_class", "first_part", "second_part"),
+    ),
+    "notes": ("file", "note"),
     "per_class": ("class",),
     "submission": ("id", "label"),
 }
@@ -61,6 +73,21 @@ class Results:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """Images of photographs that are worth a look, uint8 [n, height, width, channels].
+
+    Attributes:
+        near_copies: Two for each of the first `SHOWN_PAIRS` pairs.
+        checked: One for each row of `checked_rows`.
+        checked_rows: The first `SHOWN_CHECKED` rows of each check.
+    """
+
+    near_copies: np.ndarray
+    checked: np.ndarray
+    checked_rows: pd.DataFrame
+
+
+@dataclass(frozen=True)
 class Dataset:
     """The facts of a dataset, as `prepare` and `split` wrote them.
 
@@ -69,12 +96,22 @@ class Dataset:
         training: The training images and their labels.
         sizes: How many `images` had which `width` and `height` before resizing, in pixels.
         left_out: For each reason, how many files were left out, and the first ones.
+        notes: For each note, how many files it is about, and the first ones.
+        duplicates: For each reason, how many exact copies there are, and the first ones.
+        near_copies: Pairs of photographs that show the same picture, those of two classes first.
+        checks: Photographs that a check found, by check, the worst ones first.
+        shown: The images of the first near copies and of the worst photographs of each check.
     """
 
     summary: dict[str, Any]
     training: Part
     sizes: pd.DataFrame
     left_out: list[dict[str, Any]]
+    notes: list[dict[str, Any]]
+    duplicates: list[dict[str, Any]]
+    near_copies: list[dict[str, Any]]
+    checks: pd.DataFrame
+    shown: Shown
 
 
 def read_results(model: str) -> Results:
@@ -128,11 +165,23 @@ def read_dataset(name: str) -> Dataset:
         UserError: A file is missing.
     """
     arrays = Path(f"data/arrays/{name}")
+    near, checks = _read_near_copies(arrays), _read_checks(arrays)
+    pairs, worst = near[:SHOWN_PAIRS], checks.groupby("check", sort=False).head(SHOWN_CHECKED)
+    sides = [(row[f"{side}_part"], row[f"{side}_row"]) for row in pairs for side in PAIR]
     return Dataset(
         read_dataset_summary(name),
         read_part(Path(f"data/splits/{name}"), "train"),
         read_table(existing(arrays / "sizes.csv")),
-        _read_left_out(existing(arrays / "left_out.csv")),
+        _count_files(existing(arrays / "left_out.csv"), "reason"),
+        _count_files(existing(arrays / "notes.csv"), "note"),
+        _count_files(existing(arrays / "duplicates.csv"), "reason"),
+        near,
+        checks,
+        Shown(
+            _read_images(arrays, sides),
+            _read_images(arrays, zip(worst["part"], worst["row"], strict=True)),
+            worst,
+        ),
     )
 
 
@@ -148,9 +197,33 @@ def existing(path: Path) -> Path:
     return path
 
 
-def _read_left_out(path: Path) -> list[dict[str, Any]]:
+def _count_files(path: Path, column: str) -> list[dict[str, Any]]:
     table = read_table(path)
     return [
-        {"reason": reason, "count": len(files), "files": list(files[:LEFT_OUT_FILES])}
-        for reason, files in table.groupby("reason")["file"]
+        {"reason": reason, "count": len(files), "files": list(files[:NAMED_FILES])}
+        for reason, files in table.groupby(column)["file"]
     ]
+
+
+def _read_near_copies(arrays: Path) -> list[dict[str, Any]]:
+    table = read_table(existing(arrays / "near_copies.csv"))
+    rows: list[Any] = table.to_dict("records")
+    return sorted(rows, key=lambda row: row["first_class"] == row["second_class"])
+
+
+def _read_checks(arrays: Path) -> pd.DataFrame:
+    table = read_table(existing(arrays / "checks.csv"))
+    value = table["value"].where(~table["check"].isin(LARGE), -table["value"])
+    # So many times smaller than the others is as bad as so many times larger.
+    value = value.where(table["check"] != "odd size", -np.maximum(value, 1 / value))
+    order = table.assign(value=value).sort_values(["check", "value"], kind="stable").index
+    return table.loc[order]
+
+
+def _read_images(arrays: Path, places: Iterable[tuple[str, int]]) -> np.ndarray:
+    """Reads images by their part and row, from what `prepare` wrote."""
+    images = []
+    for part, row in places:
+        name = "images.npy" if part == "train" else f"{part}_images.npy"
+        images.append(np.load(arrays / name, mmap_mode="r")[row])
+    return np.array(images, np.uint8)

@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,6 +50,34 @@ def caveat(rows: Iterable[Row]) -> str:
             "numbers of training images."
         )
     return " ".join(sentences)
+
+
+def describe_near_copies(pairs: list[dict[str, Any]]) -> str:
+    """Says how many photographs show the same picture as another, and where they are.
+
+    Args:
+        pairs: The rows of `near_copies.csv`.
+    """
+    if not pairs:
+        return ""
+    # The parts that the dataset brings stay as they are.
+    apart = [row for row in pairs if row["first_part"] != row["second_part"]]
+    mixed = sum(row["first_class"] != row["second_class"] for row in pairs)
+    text = f"{_photographs(len(pairs))} the same picture as another one, but not the same pixels. "
+    if len(apart) < len(pairs):
+        text += "Copies are in one part, so that no test image has one among the training images. "
+    if apart:
+        text += (
+            f"{_photographs(len(apart))} the same picture as one in another part that the dataset "
+            "brings itself: accuracies on that part are too high. "
+        )
+    if mixed:
+        text += f"Of {mixed} of them, the copy is of another class: one of the labels is wrong."
+    return text.strip()
+
+
+def _photographs(count: int) -> str:
+    return "1 photograph shows" if count == 1 else f"{count:,} photographs show"
 
 
 def compare_with_published(ranked: list[Row]) -> str:

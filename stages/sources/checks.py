@@ -57,4 +57,4 @@ def _describe(levels: NDArray[np.uint16]) -> tuple[float, float, float]:
     shares = levels / levels.sum()
     darkest, brightest = np.searchsorted(shares.cumsum(), (0.05, 0.99)) / 255
     present = shares[shares > 0]
-    return darkest, brightest, float(-(present * np.log2(present)).sum())
+    return darkest, brightest, float((present * np.log2(1 / present)).sum())

@@ -89,9 +89,10 @@ def find_copies(
         if len(places) == 1:
             continue
         classes = sorted({labels[at] for at in places})
-        reason = "the same pixels"
+        reason = f"the same pixels: {'left out' if mode == 'drop' else 'kept'}"
         if len(classes) > 1:
             reason = f"copies with different labels: {', '.join(classes)}"
+            reason = reason if mode == "drop" else f"kept: {reason}"
             # The first one goes as well.
             duplicates.append((places[0], places[1], reason))
         duplicates += [(at, places[0], reason) for at in places[1:]]
@@ -101,11 +102,10 @@ def find_copies(
     firsts = [at for at in kept if first_of[at] == at]
     roots, near = find_near_copies([fingerprints[at] for at in firsts])
     root_of = dict(zip(firsts, roots.tolist(), strict=True))
-    prefix = "" if mode == "drop" else "kept: "
     return Copies(
         np.array(kept, np.int64),
         _number([root_of[int(first_of[at])] for at in kept]),
-        [(files[at], files[first], prefix + reason) for at, first, reason in sorted(duplicates)],
+        [(files[at], files[first], reason) for at, first, reason in sorted(duplicates)],
         [NearCopies(firsts[a], firsts[b], distance) for a, b, distance in near],
     )
 
