@@ -744,7 +744,11 @@ def test_what_is_no_zip_of_photographs_is_an_error(
         (["sample"], None, "no file or folder 'sample'"),
         ("mine/gone.zip", None, "no file or folder 'mine/gone.zip' .*project's top folder.$"),
         ("good.zip", "gone.zip", "no file or folder 'gone.zip'"),
-        ("empty", None, "folder empty holds neither zip archives nor files of .* found 0 other entries"),
+        (
+            "empty",
+            None,
+            "folder empty holds neither zip archives nor files of .* found 0 other entries",
+        ),
         (
             "photos",
             None,
