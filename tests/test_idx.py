@@ -96,7 +96,7 @@ def test_values_of_every_type_are_read(path: Path, number: int, kind: str) -> No
 
 
 def test_an_impossible_number_of_dimensions_is_refused(path: Path) -> None:
-    refused(path, b"\0\0\x08\xff" + bytes([0, 0, 0, 1]) * 255 + b"\0", "shape")
+    refused(path, b"\0\0\x08\xff" + bytes([0, 0, 0, 1]) * 255 + b"\0", "255 dimensions")
 
 
 def test_big_endian_sizes_are_read_as_such(path: Path) -> None:

@@ -127,7 +127,7 @@ def read_images(stored: Stored, layout: Layout, transpose: bool) -> Iterator[Ima
 
 
 def _find_scale(stored: Stored) -> int:
-    if stored.dtype.kind not in "uif":
+    if stored.dtype.kind not in "uifO":
         raise UserError(
             f"{stored.name}: holds {stored.dtype} values, expected numbers from 0 to 255: "
             "save it as uint8"
@@ -148,7 +148,8 @@ def _to_bytes(name: str, values: NDArray[Any], scale: int, row: int) -> NDArray[
         whole = np.rint(scaled)
         tolerance = max(TOLERANCE, 255 * float(np.finfo(values.dtype).eps))
     wrong = ~((scaled >= 0) & (scaled <= 255))  # and whatever is no number
-    wrong |= np.abs(scaled - whole) > tolerance
+    with np.errstate(invalid="ignore"):  # infinity less infinity; it is outside the range already
+        wrong |= np.abs(scaled - whole) > tolerance
     if wrong.any():
         place = np.argwhere(wrong)[0]
         raise UserError(
@@ -175,7 +176,7 @@ def read_labels(stored: Stored) -> NDArray[np.int64]:
             "expected one label an image, [n] or [n, 1]: these networks do not answer several, and "
             "numpy.argmax(labels, 1) turns a 1 among zeros into a number"
         )
-    if stored.dtype.kind not in "uif":
+    if stored.dtype.kind not in "uifO":
         raise UserError(
             f"{stored.name}: holds {stored.dtype} values, expected labels: whole numbers from 0 on"
         )

@@ -211,13 +211,16 @@ def _store(content: Path, target: Path, array: Found) -> None:
             shutil.copyfileobj(plain, packed, CHUNK_BYTES)
     else:
         content.replace(target)
-    if array.kind == "idx":
-        for _ in open_idx(target, array.location).chunks():
-            pass  # the whole file is read, and what is wrong with it said
-    elif array.kind == "npz":
-        open_npz(target, array.location)
-    else:
+    if array.kind == "csv":
         open_table(target, array.location)
+        return
+    found = {array.target: open_idx(target, array.location)} if array.kind == "idx" else {}
+    if array.kind == "npz":
+        named = open_npz(target, array.location)
+        found = {key: s for key, s in named.items() if parse_name(f"{target.stem} {key}").content}
+    for stored in found.values():
+        for _ in stored.chunks():
+            pass  # reads to the end, so that what is wrong is said with the user's name of the file
 
 
 def _fetch_one(fetch: Fetch, location: str, path: Path) -> None:

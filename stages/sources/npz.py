@@ -25,7 +25,7 @@ def open_npz(path: Path, name: str = "") -> dict[str, Stored]:
         The arrays by their names in the file, sorted.
 
     Raises:
-        UserError: The file is none of NumPy's or is damaged, or holds Python objects.
+        UserError: The file is none of NumPy's, or is damaged.
     """
     name = name or str(path)
     with path.open("rb") as file:
@@ -76,9 +76,4 @@ def _read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.
         shape, fortran, dtype = read(file)  # limits the header to 10,000 bytes by itself
     except (ValueError, KeyError) as error:
         raise UserError(f"{name}: no array in NumPy's format ({error})") from None
-    if dtype.hasobject:
-        raise UserError(
-            f"{name}: holds Python objects (pickle), which could run any program when they are "
-            "read: save it as an array of numbers"
-        )
     return shape, fortran, dtype, file.tell()

@@ -21,6 +21,7 @@ MAX_BYTES = 4 << 30
 # An array in Fortran's order cannot be read in rows, so all of it is in memory.
 MAX_BYTES_AT_ONCE = 1 << 29
 CHUNK_BYTES = 1 << 24
+MAX_DIMENSIONS = 8  # images have 4, and what has more is said with its shape
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Stored:
         Raises:
             UserError: The file is damaged, or holds fewer or more values than its shape says.
         """
-        self._check_size(MAX_BYTES)
+        self._check(MAX_BYTES)
         with reading(self.name), self.open() as file:
             content = self._read(file, self.size, 0)
             self._check_end(file)
@@ -72,8 +73,8 @@ class Stored:
         Raises:
             UserError: See `load`; or the array is so large that it is to be in C's order.
         """
-        self._check_size(MAX_BYTES_AT_ONCE if self.fortran else MAX_BYTES)
-        if self.fortran:
+        self._check(MAX_BYTES_AT_ONCE if self.fortran else MAX_BYTES)
+        if self.fortran or not self.shape:
             yield self.load()
             return
         row = math.prod(self.shape[1:]) * self.dtype.itemsize
@@ -105,7 +106,16 @@ class Stored:
                 f"shape {list(self.shape)}: fetch the file again"
             )
 
-    def _check_size(self, most: int) -> None:
+    def _check(self, most: int) -> None:
+        if len(self.shape) > MAX_DIMENSIONS:
+            raise UserError(
+                f"{self.name}: {len(self.shape)} dimensions, expected {MAX_DIMENSIONS} at most"
+            )
+        if self.dtype.hasobject:
+            raise UserError(
+                f"{self.name}: holds Python objects (pickle), which could run any program when "
+                "they are read: save it as an array of numbers"
+            )
         if self.size > most:
             order = " in Fortran's order (numpy.ascontiguousarray changes it)"
             raise UserError(
