@@ -1,6 +1,7 @@
 """What `evaluate` writes, on networks of a few weights."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -84,7 +85,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, tensorflow: None) -> Itera
     (top / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     names = [*(str(number) for number in range(120, 0, -1)), "extra"]
     write_dataset(top / "data/splits/digits", DIGITS, (6, 6, 1), [])
-    write_dataset(top / "data/splits/pets", PETS, (12, 12, 3), names)
+    write_dataset(top / "data/splits/pets", PETS, (12, 12, 3), names, left_out=("121", "broken"))
     keras.utils.clear_session()  # or layers are numbered on from those of other tests' networks
     for folder in ("models", "history", "snapshots"):
         (top / "data" / folder).mkdir()
@@ -233,13 +234,46 @@ def test_the_submission_has_each_unlabelled_image_once_by_number() -> None:
     lines = Path("data/predictions/convolutional/submission.csv").read_text().splitlines()
     assert lines[0] == "id,label"
     rows = dict(line.split(",") for line in lines[1:])
-    assert list(rows) == [*(str(number) for number in range(1, 121)), "extra"]
+    assert list(rows) == [*(str(number) for number in range(1, 122)), "broken", "extra"]
+    assert rows["121"] == rows["broken"] == "0"  # there is no image, and as many cats as dogs
     images = np.load("data/splits/pets/unlabelled_images.npy")  # from 120 down to 1
     probabilities = predict("convolutional", images)
     clear = np.abs(probabilities[:120, 0] - 0.5) > 1e-3
     labels = np.array([rows[str(number)] for number in range(120, 0, -1)], int)
     np.testing.assert_array_equal(labels[clear], probabilities[:120].argmax(1)[clear])
     assert clear.any()
+
+
+@pytest.mark.parametrize("images", [121, 0])
+def test_a_submission_of_probabilities_names_what_gave_no_image(
+    project: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    images: int,
+) -> None:
+    shutil.copytree(project / "data/splits/pets", tmp_path / "data/splits/pets")
+    shutil.copytree(project / "data/models", tmp_path / "data/models")
+    evaluation = {**PARAMS["evaluation"], "submission": "probability"}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"evaluation": evaluation}))
+    monkeypatch.chdir(tmp_path)
+    for kind in ("images", "names"):
+        path = Path(f"data/splits/pets/unlabelled_{kind}.npy")
+        np.save(path, np.load(path)[:images])
+    evaluate.main("convolutional")
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "2 photographs without labels gave no image; submission.csv says of them what is most "
+        "frequent: 121, broken"
+    )
+    lines = Path("data/predictions/convolutional/submission.csv").read_text().splitlines()
+    rows = dict(line.split(",") for line in lines[1:])
+    assert rows["121"] == rows["broken"] == "0.5"
+    assert len(rows) == images + 2
+    if images:
+        expected = predict("convolutional", np.load("data/splits/pets/unlabelled_images.npy"))
+        names = np.load("data/splits/pets/unlabelled_names.npy")
+        found = np.array([float(rows[name]) for name in names])
+        np.testing.assert_allclose(found, expected[:, 1], rtol=1e-4)
 
 
 @pytest.mark.usefixtures("project")

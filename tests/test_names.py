@@ -218,12 +218,14 @@ def test_classify_says_the_names_as_they_are(form: str, capsys: pytest.CaptureFi
     classes = [name for name in WORDS + SCRIPTS if form != "text" or "\n" not in name]
     classify.write_answers((("a.jpg", (name, 0.5)) for name in classes), form)
     printed = capsys.readouterr().out
-    said = {
-        "text": lambda: [line.split("\t")[1] for line in printed.splitlines()],
-        "json": lambda: [json.loads(line)["class"] for line in printed.splitlines()],
-        "csv": lambda: [row[1] for row in csv.reader(io.StringIO(printed, newline=""))][1:],
-    }
-    assert said[form]() == classes
+    rows: list[str]
+    if form == "csv":
+        rows = [row[1] for row in csv.reader(io.StringIO(printed, newline=""))][1:]
+    elif form == "json":
+        rows = [json.loads(line)["class"] for line in printed.splitlines()]
+    else:
+        rows = [line.split("\t")[1] for line in printed.split("\n")[:-1]]
+    assert rows == classes
 
 
 # Figures
@@ -276,8 +278,8 @@ def test_wide_names_do_not_overlap(letter: str, text_size: float, tmp_path: Path
                 assert left.x1 <= right.x0 + 1 or abs(left.y0 - right.y0) > left.height / 2
         figure = answers.draw_confusion_matrix(results)
         texts_of(figure, tmp_path)
-        for left, right in pairwise(figure.axes[0].get_xticklabels()):
-            gap = right.get_window_extent().x0 - left.get_window_extent().x1
+        for label, following in pairwise(figure.axes[0].get_xticklabels()):
+            gap = following.get_window_extent().x0 - label.get_window_extent().x1
             assert gap >= -1 or text_size > 9  # 17 lines of 16 points have no room
 
 

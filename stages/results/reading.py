@@ -146,13 +146,14 @@ def read_table(path: Path) -> pd.DataFrame:
     # By their places: a class may have the name of a column.
     places = range(len(columns))
     texts = [columns.index(name) for name in TEXTS.get(path.stem, ()) if name in columns]
+    gaps: Any = {place: [""] for place in places if place not in texts}
     table = pd.read_csv(
         path,
         header=0,
         names=list(places),
         dtype=dict.fromkeys(texts, "str"),
         keep_default_na=False,
-        na_values={place: [""] for place in places if place not in texts},
+        na_values=gaps,
     )
     table.columns = pd.Index(columns)
     return table
