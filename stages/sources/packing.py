@@ -27,7 +27,7 @@ def pack(folder: Path, target: Path) -> None:
                 entry = new_entry(name)
                 if path.is_symlink():
                     entry.external_attr = (stat.S_IFLNK | 0o777) << 16
-                    archive.writestr(entry, os.readlink(path))
+                    archive.writestr(entry, str(path.readlink()))
                     continue
                 with path.open("rb") as file, archive.open(entry, "w", force_zip64=True) as member:
                     shutil.copyfileobj(file, member, CHUNK)
