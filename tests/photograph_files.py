@@ -84,7 +84,7 @@ def read_dataset(
     for made in (raw, arrays):
         made.mkdir(parents=True)
     sources = [str(path) for path in ([source] if isinstance(source, Path) else source)]
-    download("pets", raw, sources, to_predict and str(to_predict))
+    download("pets", raw, sources, None if to_predict is None else str(to_predict))
     options = {"format": "photos", "image_size": 8, "interpolation": "nearest", **prepare_}
     checked = TypeAdapter(Format).validate_python(options).root
     prepare(raw, checked, {name: arrays / name for name in FILES})

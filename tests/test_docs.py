@@ -6,13 +6,15 @@ that the pages use. DVC and the stages are the real ones.
 
 import ast
 import csv
+import hashlib
+import json
 import re
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,9 +25,10 @@ from conftest import TOP, Project, reproduce
 from dvc.cli import parse_args
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from photograph_files import write_tree, zip_of
 from ruamel.yaml import YAML
 
-from stages import download, split
+from stages import download, prepare, split
 from stages.lib import params
 from stages.results.sentences import caveat
 from stages.results.tables import Model, to_markdown
@@ -33,8 +36,8 @@ from stages.sources.formats import Format
 
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in TOP.glob("docs/*.md"))]
 LANGUAGES = {"bash", "yaml", "text"}
-# What a block may need that no test machine has.
-NEEDS = {"gpu", "cloud", "network", "graphviz"}
+# What a block may need: what no test machine has, or the tree in the block before it.
+NEEDS = {"gpu", "cloud", "network", "graphviz", "layout"}
 # Commands that the tests of the pages leave out, and the file that runs each of them.
 RUN_ELSEWHERE = {
     "make test": ".ci/run",
@@ -196,7 +199,7 @@ def merge(into: Any, entries: Mapping[str, Any]) -> None:
 ENTRIES = [
     pytest.param(block, id=f"{block.page}:{block.line}")
     for block in ALL_BLOCKS
-    if block.language == "yaml"
+    if block.language == "yaml" and "layout" not in block.needs
 ]
 
 
@@ -220,6 +223,79 @@ def test_an_entry_for_params_yaml_is_valid_in_the_projects_own(
             params.read(f"{key}.split", split.Options, path)
     for name in entries.get("models", {}):
         params.read(f"models.{name}", Model, path)
+
+
+LAYOUTS = [
+    pytest.param(tree, block, id=f"{block.page}:{block.line}")
+    for tree, block in pairwise(ALL_BLOCKS)
+    if "layout" in block.needs
+]
+
+
+def read_tree(lines: list[str], indent: str = "") -> dict[str, Any]:
+    """Reads a tree of files from its drawing: `..` continues a row of numbered names to twenty."""
+    tree: dict[str, Any] = {}
+    while lines and lines[0].startswith(indent) and lines[0].strip():
+        line = lines.pop(0).strip()
+        if lines and lines[0].startswith(f"{indent}  "):
+            tree[line.rstrip("/")] = read_tree(lines, f"{indent}  ")
+            continue
+        text, _, comment = line.partition(" # ")
+        first, *others = re.split(r"\s{2,}", text)
+        if others[-1:] == [".."]:
+            (number,) = re.findall(r"\d+", first)
+            others = [first.replace(number, str(int(number) + more)) for more in range(1, 20)]
+        tree |= dict.fromkeys([first, *others], comment)
+    return tree
+
+
+def write_drawn(folder: Path, tree: Mapping[str, Any]) -> None:
+    """Writes a tree; a table has the columns that its comment names, for all photographs."""
+    numbers = count()
+    files = {name: draw_files(inside, numbers) for name, inside in tree.items()}
+    for name, columns in tree.items():
+        if isinstance(columns, str):
+            stems = [Path(path).stem for inside in files.values() for path in inside]
+            rows = [f"{stem},{('cat', 'dog')[at % 2]}" for at, stem in enumerate(stems)]
+            (folder / name).write_text("\n".join([columns, *rows, ""]))
+        else:
+            write_tree(folder / name, files[name])
+
+
+def draw_files(tree: Mapping[str, Any] | str, numbers: Iterator[int]) -> dict[str, bytes]:
+    """Returns the files in a tree by their paths; each photograph is another."""
+    files: dict[str, bytes] = {}
+    for path, inside in [] if isinstance(tree, str) else tree.items():
+        if isinstance(inside, str):
+            noise = np.random.default_rng(next(numbers)).integers(0, 256, (16, 16, 3), np.uint8)
+            files[path] = cv2.imencode(".png", noise)[1].tobytes()
+        elif path.endswith(".zip"):
+            files[path] = zip_of(draw_files(inside, numbers))
+        else:
+            inner = draw_files(inside, numbers)
+            files |= {f"{path}/{below}": content for below, content in inner.items()}
+    return files
+
+
+@pytest.mark.parametrize(("drawing", "block"), LAYOUTS)
+def test_a_layout_is_read_as_its_page_says(drawing: Block, block: Block, tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    write_drawn(tmp_path, read_tree(drawing.text.splitlines()))
+    lines = YAML(typ="safe").load(block.text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path / "project")
+        YAML().dump({"datasets": {"pets": lines}}, Path("params.yaml"))
+        for stage in (download, prepare, split):
+            stage.main("pets")
+        summary = json.loads(Path("data/splits/pets/summary.json").read_text())
+        given = json.loads(Path("data/arrays/pets/summary.json").read_text())["images"]
+    said = re.search("# gives (.*)", block.text)
+    assert said is not None
+    *facts, last = re.split(r", | and ", said[1])
+    parts = [f"a {part} part" for part in ("valid", "test") if given.get(part)]
+    parts += ["unlabelled ones"] * bool(given["unlabelled"])
+    assert [*facts, last] == [*summary["classes"], *parts]
+    assert all(min(counts.values()) > 0 for counts in summary["images"].values())
 
 
 @pytest.mark.slow

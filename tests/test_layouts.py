@@ -70,7 +70,7 @@ def said_by(folder: Path, *sources: Path, **options: Any) -> str:
 def test_the_class_is_what_a_person_would_say(
     tmp_path: Path, tree: dict[str, int], labels: str | None, expected: dict[str, list[int]]
 ) -> None:
-    chosen = {} if labels is None else {"labels": labels}
+    chosen: dict[str, Any] = {} if labels is None else {"labels": labels}
     found = read_dataset(tmp_path, write_tree(tmp_path / "pets.zip", tree), **chosen)
     assert by_class(found) == expected
     assert found["reasons"] == {}
@@ -378,7 +378,7 @@ def test_a_folder_is_packed_without_dates_or_hidden_files(tmp_path: Path) -> Non
 def test_hidden_and_system_folders_are_passed_over_at_any_depth(
     tmp_path: Path, container: str
 ) -> None:
-    hidden = ("cat/.ipynb_checkpoints", ".thumbnails/cat", "dog/@eaDir/x", "__MACOSX/cat")
+    hidden = ["cat/.ipynb_checkpoints", ".thumbnails/cat", "dog/@eaDir/x", "__MACOSX/cat"]
     hidden += ("$RECYCLE.BIN", ".Trash-1000/files/dog", "cat/sub/System Volume Information")
     tree = of_classes("cat", "dog") | {f"{folder}/9.png": 9 for folder in hidden}
     found = read_dataset(tmp_path, write_tree(tmp_path / container, tree))

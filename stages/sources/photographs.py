@@ -161,7 +161,7 @@ def _readings(
     found = [labels.read_folders(folders), labels.read_names(paths)]
     usual = Table(csv="")
     fitting = [
-        (name, content)
+        (name, read)
         for name, read in tables
         if isinstance(content := read(), bytes)
         and label_tables.has_columns(content, (usual.file, usual.label))
@@ -169,9 +169,9 @@ def _readings(
     if len(fitting) > 1:
         names = " and ".join(name for name, _ in fitting[:2])
         raise UserError(f"{names} both have labels: name one, `prepare.labels: {{csv: NAME}}`")
-    for name, content in fitting:
+    for name, read in fitting:
         table = Table(csv=PurePosixPath(name).name)
-        found.append(_read_table(paths, [(name, lambda c=content: c)], table, options.encoding))
+        found.append(_read_table(paths, [(name, read)], table, options.encoding))
     return found
 
 
