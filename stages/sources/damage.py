@@ -17,7 +17,7 @@ STANDALONE = range(0xD0, 0xDA)  # markers without a length
 SCAN, SCAN_MARKER = 0xDA, b"\xff\xda"
 # What a PNG's picture needs; libpng prints warnings on the other chunks.
 CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
-PNG_START = 8
+PNG_START, PNG_HEADER_END = 8, 33
 
 
 class UncheckedError(Exception):
@@ -48,7 +48,8 @@ def decode_jpeg(content: bytes, colours: str) -> Jpeg | str:
         The picture, or the reason why there is none.
 
     Raises:
-        UncheckedError: The JPEG is of a kind that only libjpeg's full interface takes.
+        UncheckedError: The JPEG is of a kind that only libjpeg's full interface takes. The text is
+            a note.
     """
     if content.count(SCAN_MARKER) > MAX_SCANS:
         return f"damaged: more than {MAX_SCANS} scans"
@@ -65,13 +66,13 @@ def decode_jpeg(content: bytes, colours: str) -> Jpeg | str:
         return found._replace(notes=("stray bytes between two segments", *found.notes))
     if not stray and not HARMLESS.search(warning):
         if "subsampling" in warning or "Unsupported color conversion" in warning:
-            raise UncheckedError
+            raise UncheckedError("an unusual JPEG, of which damage is not noticed")
         return describe(warning)
     note = f"{stray[1]} stray bytes before its end" if stray else warning.removeprefix("Warning: ")
     try:
         return Jpeg(simplejpeg.decode_jpeg(content, colours, strict=False), (note,))
-    except ValueError as error:
-        return describe(str(error))
+    except ValueError:
+        raise UncheckedError(note) from None
 
 
 def remove_stray_bytes(content: bytes) -> bytes:
@@ -127,6 +128,8 @@ def check_png(content: bytes, only_needed: bool) -> tuple[bytes, tuple[str, ...]
 
 def is_cut_off(content: bytes, kind: str) -> bool:
     """Tells whether a file ends before the end that its own lengths announce, where it has them."""
+    if kind == "PNG":
+        return len(content) < PNG_HEADER_END
     if kind == "WebP":
         return int.from_bytes(content[4:8], "little") > len(content) - 8
     if kind == "TIFF" and content[2:4] in (b"*\0", b"\0*"):

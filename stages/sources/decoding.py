@@ -235,8 +235,8 @@ def _decode(content: bytes, kind: str, header: Header) -> Decoded | str:
                 return jpeg
             colours = from_inks(jpeg.image) if header.cmyk else jpeg.image
             return Decoded(turn(colours, header.orientation), jpeg.notes)
-        except UncheckedError:
-            notes = ("an unusual JPEG, of which damage is not noticed",)
+        except UncheckedError as note:
+            notes = (str(note),)
     elif kind == "PNG":
         checked = check_png(content, only_needed=header.deep)
         if isinstance(checked, str):
@@ -256,6 +256,8 @@ def _decode(content: bytes, kind: str, header: Header) -> Decoded | str:
                 return "values of more than 16 bits"
             image, more = from_deep(grey, opened.info.get("transparency"))
             notes += more
+        elif header.cmyk:  # Pillow turns Adobe's inks round
+            image = from_inks(255 - np.asarray(opened))
         elif not header.deep:
             image = from_pillow(opened)
     del opened  # and its memory

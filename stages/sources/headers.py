@@ -1,6 +1,7 @@
 """What an image file says of its picture before the picture is decoded."""
 
 import io
+import struct
 from typing import NamedTuple
 
 import PIL.Image
@@ -36,6 +37,7 @@ READERS = {
 # pixels (`VmHWM` in /proc/self/status), and rounded up.
 BYTES_PER_PIXEL = {"JPEG": 4, "WebP": 18, "AVIF": 16, "JPEG 2000": 30}
 TURNED_JPEG, CMYK_JPEG, PROGRESSIVE_JPEG, DEEP, OTHERS = 7, 8, 10, 20, 9
+PNG_SEVERAL_CHANNELS = (2, 4, 6)  # https://www.w3.org/TR/png-3/#3colourType
 # `max_pixels` bounds the memory too: a kind that needs more may have fewer pixels.
 MOST_BYTES_PER_PIXEL = 12
 
@@ -74,10 +76,15 @@ def read_header(content: bytes, kind: str) -> Header:
         width, height = _read_webp_size(content)
         memory = width * height * BYTES_PER_PIXEL[kind] + len(content)
         return Header(width, height, memory)
+    if kind == "PNG":  # Pillow refuses one with a damaged comment
+        width, height, depth, colours = struct.unpack_from(">IIBB", content, 16)
+        deep = depth == 16 and colours in PNG_SEVERAL_CHANNELS
+        memory = width * height * (DEEP if deep else OTHERS) + len(content)
+        return Header(width, height, memory, deep=deep)
     with open_image(content, kind) as image:
         width, height = image.size
         tiles = getattr(image, "tile", [])
-        several = kind in ("PNG", "TIFF") and image.mode in ("RGB", "RGBA")
+        several = kind == "TIFF" and image.mode in ("RGB", "RGBA")
         deep = several and any(";16" in str(tile[3]) for tile in tiles)
         orientation = read_orientation(image)
         cmyk = kind == "JPEG" and image.mode == "CMYK"
