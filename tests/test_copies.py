@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stages.lib.command import UserError
 from stages.lib.params import check
 from stages.prepare import FILES, prepare
 from stages.sources.arrays import Files
@@ -128,15 +129,23 @@ def test_the_same_bytes_in_another_shape_are_another_picture() -> None:
 
 
 def test_copies_with_different_labels_are_all_left_out_and_the_reason_names_them() -> None:
-    images = [draw(seed) for seed in (0, 1, 0, 0)]
-    copies = find(images, ["dog", "dog", "cat", "dog"])
-    assert copies.kept.tolist() == [1]
+    images = [draw(seed) for seed in (0, 1, 0, 0, 2)]
+    copies = find(images, ["dog", "dog", "cat", "dog", "cat"])
+    assert copies.kept.tolist() == [1, 4]
     reason = "copies with different labels: cat, dog"
     assert copies.duplicates == [
         ("0.jpg", "2.jpg", reason),
         ("2.jpg", "0.jpg", reason),
         ("3.jpg", "0.jpg", reason),
     ]
+
+
+def test_a_class_that_would_lose_all_its_photographs_is_an_error_that_names_two_files() -> None:
+    images = [draw(seed) for seed in (0, 1, 0)]
+    complaint = r"all 1 photographs of the class 'dog' are copies .* 2\.jpg and 0\.jpg"
+    with pytest.raises(UserError, match=complaint):
+        find(images, ["cat", "cat", "dog"])
+    assert len(find(images, ["cat", "cat", "dog"], mode="keep").kept) == 3
 
 
 def test_keep_keeps_all_copies_in_one_group() -> None:

@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from conftest import Project
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
-from test_report import Finished
+from test_report import Finished, add_oddities
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -45,6 +45,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = Finished(tmp_path_factory.mktemp("page"))
     project.add_dataset("digits", "real")
     project.add_dataset("pictures", "drawn", "a_rather_long_name_of_a_broken_file.jpg,no image\n")
+    add_oddities(project)
     for at in range(4):
         published = {"test_accuracy": 0.9, "training_images": 60_000} if at else {}
         project.add_model(f"digits_network_{at}", "digits", 30 + at, **published)

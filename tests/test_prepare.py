@@ -88,7 +88,8 @@ def prepared(raw: Path, out: Path | None = None, **values: Any) -> dict[str, Any
     out = out or raw.parents[1] / "arrays/animals"
     out.mkdir(parents=True, exist_ok=True)
     if "format" not in values:
-        values = {"format": "photos", "image_size": 8, **values}
+        # Many of these photographs are all the same; tests/test_copies.py is about that.
+        values = {"format": "photos", "image_size": 8, "duplicates": "keep", **values}
     prepare(raw, options(**values), {name: out / name for name in FILES})
     with (out / "left_out.csv").open(newline="") as file:
         left_out = {row["file"]: row["reason"] for row in csv.DictReader(file)}
@@ -363,7 +364,7 @@ def test_number_of_workers_does_not_change_a_byte(raw: Path, tmp_path: Path) -> 
         out = tmp_path / str(workers)
         out.mkdir()
         files = {name: out / name for name in FILES}
-        said = prepare_photos(raw, options(format="photos"), files, workers)
+        said = prepare_photos(raw, options(format="photos", duplicates="keep"), files, workers)
         found.append((said, contents(out)))
     assert set(found[0][1]) == set(FILES) - {"left_out.csv", "sizes.csv", "summary.json"}
     assert found[0] == found[1] == found[2]
@@ -491,7 +492,7 @@ def test_the_command_writes_every_file_twice_the_same(raw: Path, tmp_path: Path)
     write_zip(raw / "test1.zip", [("test1/1.jpg", shade(1))])
     outputs = []
     for _ in range(2):
-        done = run_stage(tmp_path, "{format: photos, interpolation: linear}")
+        done = run_stage(tmp_path, "{format: photos, interpolation: linear, duplicates: keep}")
         assert done.returncode == 0, done.stderr
         outputs.append(contents(tmp_path / "data/arrays/animals"))
     assert set(outputs[0]) == set(FILES)
@@ -505,7 +506,7 @@ def test_a_failed_command_says_why_in_one_line_and_leaves_nothing(
     raw: Path, tmp_path: Path
 ) -> None:
     write_zip(raw / "train.zip", [*animals(), *((f"train/cat.9{n}.jpg", b"") for n in range(9))])
-    done = run_stage(tmp_path, "{format: photos}")
+    done = run_stage(tmp_path, "{format: photos, duplicates: keep}")
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last.startswith("error: data/raw/animals: 9 of 49 photographs are broken (18.4%")

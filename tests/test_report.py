@@ -21,6 +21,7 @@ from stages.lib.files import write_json
 from stages.page.model import group_pictures
 from stages.page.rendering import Picture, arrange
 from stages.pictures.overview import choose_examples
+from stages.results.reading import read_dataset
 from stages.results.sentences import compare_with_published, most_confused
 from stages.results.statistics import mcnemar, wilson_interval
 
@@ -563,3 +564,77 @@ def test_all_models_are_plotted_together_from_git_alone(
             assert "DVC_METRIC" not in template, "every anchor is filled"
             assert {row["model"] for row in values} == {"dense", "cnn"}
             assert {row["rev"] for row in values} == set(revisions)
+
+
+def add_oddities(project: Finished, **parts: str) -> None:
+    """Writes copies and odd photographs of `pictures`, as `prepare` does."""
+    arrays = project.folder / "data/arrays/pictures"
+    np.save(arrays / "test_images.npy", np.full((3, 10, 10, 3), 7, np.uint8))
+    rows = {
+        "notes": ["a.png,16 bits a channel"],
+        "duplicates": [
+            "b.jpg,a.jpg,the same pixels: left out",
+            "c.jpg,a.jpg,the same pixels: left out",
+        ]
+        + ['d.jpg,e.jpg,"copies with different labels: cat, dog"'],
+        "near_copies": [
+            f"z.zip/f{at}.jpg,z.zip/g{at}.jpg,cat,{'dog' if at == 9 else 'cat'},2,{at % 5},2,train,"
+            f"{parts.get(f'g{at}', 'train')}"
+            for at in range(10)
+        ],
+        "checks": [f"dark,z.zip/h{at}.jpg,{at % 9},0.{20 + at},train" for at in range(7)]
+        + ["odd size,z.zip/i.jpg,1,12.5,train", "odd size,z.zip/j.jpg,1,0.02,test"],
+    }
+    for table, lines in rows.items():
+        (arrays / f"{table}.csv").write_text("\n".join([TABLES[table], *lines, ""]))
+
+
+def test_the_card_shows_copies_and_odd_photographs_with_their_pictures(finished: Finished) -> None:
+    plain = finished.report()
+    overview = finished.folder / "reports/overview"
+    before = {path.name: path.read_bytes() for path in overview.iterdir()}
+    assert "Near copies" not in plain
+    assert "checks" not in plain
+    add_oddities(finished)
+    page = text_of(finished.report())
+    for words in (
+        "1 file: 16 bits a channel (a.png)",
+        "2 files: the same pixels: left out (b.jpg, c.jpg)",
+        "1 file: copies with different labels: cat, dog (d.jpg)",
+        "10 photographs show the same picture as another one",
+        "Of 1 of them, the copy is of another class",
+        "7 files: dark (z.zip/h0.jpg, z.zip/h1.jpg, z.zip/h2.jpg, z.zip/h3.jpg, z.zip/h4.jpg, and",
+        "2 files: odd size (z.zip/j.jpg, z.zip/i.jpg)",
+        "8 of 10 pairs of near copies",
+    ):
+        assert words in page, words
+    assert "in another part" not in page
+    after = {path.name: path.read_bytes() for path in overview.iterdir()}
+    assert after.keys() - before.keys() == {"near_copies_pictures.png", "checks_pictures.png"}
+    assert all(after[name] == content for name, content in before.items())
+
+
+def test_near_copies_between_given_parts_are_said_to_inflate_the_accuracy(
+    finished: Finished,
+) -> None:
+    add_oddities(finished, g3="test")
+    page = text_of(finished.report())
+    assert "1 photograph shows the same picture as one in another part" in page
+    assert "accuracies on that part are too high" in page
+
+
+def test_pairs_of_two_classes_come_first_and_the_worst_photographs_of_each_check(
+    finished: Finished,
+) -> None:
+    add_oddities(finished)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(finished.folder)
+        dataset = read_dataset("pictures")
+    assert dataset.near_copies[0]["first"] == "z.zip/f9.jpg"
+    images = np.load(finished.folder / "data/arrays/pictures/images.npy")
+    np.testing.assert_array_equal(dataset.shown.near_copies[0], images[4])
+    np.testing.assert_array_equal(dataset.shown.near_copies[1], images[2])
+    assert len(dataset.shown.near_copies) == 16
+    assert list(dataset.shown.checked_rows["file"])[-2:] == ["z.zip/j.jpg", "z.zip/i.jpg"]
+    assert (dataset.shown.checked[-2] == 7).all(), "it is a test image"
+    assert len(dataset.shown.checked) == 7

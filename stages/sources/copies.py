@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.lib.command import UserError
 from stages.sources.arrays import Files, Image, save, write_csv
 from stages.sources.checks import check_photographs
 from stages.sources.fingerprints import SIDE, Fingerprint, perceptual_hashes
@@ -79,6 +80,9 @@ def find_copies(
         mode: `drop` keeps one of each set of exact copies: the first of the test part, else of the
             validation part, else of the others. It keeps none of a set with different labels.
             `keep` keeps all.
+
+    Raises:
+        UserError: No photograph of a class would be kept.
     """
     sets = defaultdict(list)
     for place in sorted(range(len(files)), key=lambda at: (PARTS.index(parts[at]), at)):
@@ -99,6 +103,13 @@ def find_copies(
         first_of[places] = places[0]
         dropped.update(places if len(classes) > 1 else places[1:])
     kept = [at for at in range(len(files)) if mode == "keep" or at not in dropped]
+    for name in sorted(set(labels) - {labels[at] for at in kept}):
+        own = [row for row in duplicates if labels[row[0]] == name]
+        raise UserError(
+            f"all {len(own)} photographs of the class '{name}' are copies of photographs of other "
+            f"classes, such as {files[own[0][0]]} and {files[own[0][1]]}: correct the labels, or "
+            "set `duplicates: keep` in `prepare`"
+        )
     firsts = [at for at in kept if first_of[at] == at]
     roots, near = find_near_copies([fingerprints[at] for at in firsts])
     root_of = dict(zip(firsts, roots.tolist(), strict=True))
