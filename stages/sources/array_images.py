@@ -72,8 +72,8 @@ def find_layout(name: str, shape: Sequence[int], wanted: Sequence[int] | None) -
         layout = flat_layout(shape[1], wanted)
         if layout is None:
             raise UserError(
-                f"{name}: {shape[1]} values an image, expected a square of them or, with "
-                f"`shape: [height, width]`, their product; found `shape: {_flow(wanted)}`"
+                f"{name}: {shape[1]} values an image, expected a square of them, or "
+                "`shape: [height, width]` with so many"
             )
         return layout
     if len(shape) == 3:
@@ -101,8 +101,8 @@ def flat_layout(values: int, wanted: Sequence[int] | None) -> Layout | None:
     return Layout(side, side, 1) if side**2 == values else None
 
 
-def _flow(values: Sequence[Any] | None) -> str:
-    return "[" + ", ".join(str(value) for value in values) + "]" if values else "none"
+def _flow(values: Sequence[Any]) -> str:
+    return "[" + ", ".join(str(value) for value in values) + "]"
 
 
 def read_images(stored: Stored, layout: Layout, transpose: bool) -> Iterator[Image]:
