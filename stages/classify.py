@@ -5,7 +5,8 @@ images: JPEG, PNG, WebP and BMP files, folders and zips of them, or `-` for a li
 standard input. Writes one line per image, in the order given: path, class and probability.
 
 A photograph is resized as `prepare` does. For a network of one channel, an image is made to look
-as MNIST's digits do: see `to_digit`.
+as MNIST's digits do: see `to_digit`. Where it shows no digit, or the likeliest class is not likely
+enough, the class is `unsure` (in JSON null), with that class's probability, and 0 without a digit.
 
 The exit status is 0 if all images were read; 1 if one was not (standard error names it and says
 why; the others are classified) or the model is missing; 2 if the command was wrong. Few images are
@@ -39,19 +40,24 @@ from stages.sources.image_files import Content, read_contents
 
 BATCH_SIZE = 250
 
+# What is said of a digit whose likeliest class has less than this probability: of MNIST's own test
+# digits 0.5%, and SHARE of them would be wrong.
+SURE, UNSURE = 0.5, "unsure"
+
 Predict = Callable[[np.ndarray], np.ndarray]
-# An image's class with its probability, or the reason why it has none.
-Answer = tuple[str, float] | str
+# Pixels, the reason why a file was not read, or None where a digit is wanted and none is seen.
+Pixels = Image | str | None
+# An image's class with its probability; no class if unsure. Or the reason why it was not read.
+Answer = tuple[str | None, float] | str
 
 
 def classify(
-    images: Iterable[tuple[str, Image | str]], load: Callable[[], Predict], classes: list[str]
+    images: Iterable[tuple[str, Pixels]], load: Callable[[], Predict], classes: list[str]
 ) -> Iterator[tuple[str, Answer]]:
     """Classifies images, a batch at a time.
 
     Args:
-        images: Each image's path and its pixels, uint8 [height, width, channels], or the reason
-            why there are none.
+        images: Each image's path and its pixels, uint8 [height, width, channels].
         load: Returns the function that turns uint8 [n, height, width, channels] into probabilities
             [n, classes]. Called when the first image is there.
         classes: The names of the classes.
@@ -62,7 +68,7 @@ def classify(
     predict = None
     images = iter(images)
     while batch := list(islice(images, BATCH_SIZE)):
-        pixels = [image for _, image in batch if not isinstance(image, str)]
+        pixels = [image for _, image in batch if isinstance(image, np.ndarray)]
         probabilities: Iterator[np.ndarray] = iter(())
         if pixels:
             predict = predict or load()
@@ -70,9 +76,12 @@ def classify(
         for path, image in batch:
             if isinstance(image, str):
                 yield path, image
+            elif image is None:
+                yield path, (None, 0.0)
             else:
                 row = next(probabilities)
-                yield path, (classes[row.argmax()], float(row.max()))
+                sure = image.shape[2] > 1 or row.max() >= SURE
+                yield path, (classes[row.argmax()] if sure else None, float(row.max()))
 
 
 def to_pixels(
@@ -80,8 +89,8 @@ def to_pixels(
     shape: tuple[int, int, int],
     interpolation: Interpolation,
     max_pixels: int = MAX_PIXELS,
-) -> Image | str:
-    """Returns a file's image as uint8 `shape` (the network's), or the reason why there is none."""
+) -> Pixels:
+    """Returns a file's image as uint8 `shape` (the network's), or why there is none."""
     height, width, channels = shape
     decoded = content if isinstance(content, str) else decode_image(content, max_pixels)
     if isinstance(decoded, str):
@@ -175,14 +184,14 @@ def list_paths(arguments: Iterable[str]) -> Iterator[Path]:
 
 
 def write_answers(answers: Iterable[tuple[str, Answer]], form: str) -> bool:
-    """Writes classes to standard output, and the reasons why there is none to standard error.
+    """Writes classes to standard output, and why an image was not read to standard error.
 
     Args:
         answers: The images' paths and answers.
         form: `json`, `csv` or `text`.
 
     Returns:
-        Whether every image has a class.
+        Whether every image was read.
     """
     complete = True
     table = csv.writer(sys.stdout, lineterminator="\n")
@@ -198,9 +207,9 @@ def write_answers(answers: Iterable[tuple[str, Answer]], form: str) -> bool:
             row: dict[str, Any] = {"path": path, "class": name}
             print(json.dumps(row | {"probability": round(probability, 4)}))
         elif form == "csv":
-            table.writerow([path, name, f"{probability:.4f}"])
+            table.writerow([path, name or UNSURE, f"{probability:.4f}"])
         else:
-            print(path, name, f"{probability:.4f}", sep="\t")
+            print(path, name or UNSURE, f"{probability:.4f}", sep="\t")
     return complete
 
 

@@ -3,6 +3,8 @@
 Every number is a share of the photograph's side or of full light, drawn anew for each photograph.
 """
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +15,7 @@ KINDS = (
     *("blackboard", "blue_pen", "thin_pen", "noise", "jpeg", "off_centre", "rotated"),
     *("small", "large", "all"),
 )
-Plane = NDArray[np.float32]
+Plane = NDArray[Any]
 Chance = np.random.Generator
 
 
@@ -57,34 +59,34 @@ def photograph(digit: NDArray[np.uint8], kind: str, chance: Chance) -> NDArray[n
         colour = np.array([105, 125, 180]) * chance.uniform(0.5, 1)
         image = image * (1 - lines) + colour * lines
     if "frame" in has:
-        ink = np.maximum(ink, frame(ink, length, angle, chance))
+        ink = np.maximum(ink, frame(ink, length, chance))
     image = image * (1 - ink[..., None]) + pen * ink[..., None]
     if "table" in has:
         paper = sheet(height, width, angle, chance)[..., None]
         wood = np.array([110, 75, 45]) * chance.uniform(0.4, 1.2)
         image = image * paper + wood * (1 - paper)
-    image = image * light(has, height, width, centre, length, chance)[..., None]
+    image = image.astype(np.float32) * light(has, height, width, centre, length, chance)[..., None]
     return expose(image, has, chance)
 
 
 def choose_size(has: set[str], chance: Chance) -> tuple[int, int]:
     """Returns a height and a width in pixels."""
-    sides = (120, 160) if "small" in has else (800, 1000) if "large" in has else (200, 640)
+    sides = (120, 160) if "small" in has else (800, 1000) if "large" in has else (200, 480)
     height = int(chance.integers(*sides))
     return height, int(np.clip(height * chance.uniform(0.8, 1.25), 120, 1000))
 
 
 def write(digit: NDArray[np.uint8], thin: bool) -> Plane:
-    """Returns a digit's stroke with sharp edges, 16 times as large, 0 to 1."""
-    size = (16 * 28, 16 * 28)
+    """Returns a digit's stroke with sharp edges, 8 times as large, 0 to 1."""
+    size = (8 * 28, 8 * 28)
     if thin:
         line = thin_out(cv2.resize(digit, (4 * 28, 4 * 28), interpolation=cv2.INTER_CUBIC) > 100)
         line = cv2.dilate(line, np.ones((2, 2), np.uint8))
-        soft = cv2.resize(line.astype(np.float32), size, interpolation=cv2.INTER_CUBIC)
-        soft = cv2.GaussianBlur(soft, (0, 0), 3)
+        soft: Plane = cv2.resize(line.astype(np.float32), size, interpolation=cv2.INTER_CUBIC)
+        soft = cv2.GaussianBlur(soft, (0, 0), 1.5)
     else:
         soft = cv2.resize(digit.astype(np.float32) / 255, size, interpolation=cv2.INTER_CUBIC)
-    return np.clip((soft - 0.5) * 4 + 0.5, 0, 1).astype(np.float32)
+    return np.asarray(np.clip((soft - 0.5) * 4 + 0.5, 0, 1), np.float32)
 
 
 def thin_out(stroke: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -114,7 +116,7 @@ def place(
     move = cv2.getRotationMatrix2D((middle, middle), angle, scale)
     move[:, 2] += centre - middle
     shrunk = cv2.GaussianBlur(stroke, (0, 0), max(0.45 / scale, 0.01))
-    return cv2.warpAffine(shrunk, move, (width, height), flags=cv2.INTER_LINEAR)
+    return np.asarray(cv2.warpAffine(shrunk, move, (width, height), flags=cv2.INTER_LINEAR))
 
 
 def cloud(height: int, width: int, size: float, chance: Chance) -> Plane:
@@ -128,23 +130,22 @@ def rule(
     squared: bool, length: float, angle: float, height: int, width: int, chance: Chance
 ) -> Plane:
     """Returns how strongly each pixel is printed with lines, or with squares."""
-    y, x = np.mgrid[:height, :width].astype(np.float32)
+    y, x = np.ogrid[:height, :width]
     turn = np.deg2rad(angle + chance.uniform(-1.5, 1.5))
     across = y * np.cos(turn) + x * np.sin(turn)
     along = x * np.cos(turn) - y * np.sin(turn)
     step = length * (chance.uniform(0.25, 0.6) if squared else chance.uniform(0.4, 1.1))
     thick = max(min(height, width) * chance.uniform(0.003, 0.008), 1)
-    printed = np.zeros_like(x)
+    printed = np.zeros((height, width), np.float32)
     for distance in (across, along) if squared else (across,):
         gap = np.abs((distance + chance.uniform(0, step)) % step - step / 2)
         printed = np.maximum(printed, np.clip(thick / 2 + 0.5 - gap, 0, 1))
-    return printed * np.float32(chance.uniform(0.5, 1))
+    return np.asarray(printed * np.float32(chance.uniform(0.5, 1)), np.float32)
 
 
-def frame(ink: Plane, length: float, angle: float, chance: Chance) -> Plane:
+def frame(ink: Plane, length: float, chance: Chance) -> Plane:
     """Returns a box around the digit, drawn by hand with the same pen or printed."""
     points = cv2.findNonZero((ink > 0.5).astype(np.uint8))
-    (x, y), (width, height), tilt = cv2.minAreaRect(points)
     x, y, width, height = cv2.boundingRect(points)
     gap = length * chance.uniform(0.12, 0.4, 4)
     left, top, right, bottom = x - gap[0], y - gap[1], x + width + gap[2], y + height + gap[3]
@@ -173,7 +174,7 @@ def light(
     has: set[str], height: int, width: int, centre: Plane, length: float, chance: Chance
 ) -> Plane:
     """Returns the light on each pixel, 0 to 1: shadow, falling off to a side and to the corners."""
-    y, x = np.mgrid[:height, :width].astype(np.float32)
+    y, x = np.ogrid[:height, :width]
     side = min(height, width)
     result = np.ones((height, width), np.float32)
     turn = chance.uniform(0, 2 * np.pi)
