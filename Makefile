@@ -1,4 +1,5 @@
 # make reproduce: the whole pipeline on the bundled sample.  make test: style, types and all tests.
+# make test-long: the tests that take minutes: thousands of damaged files, and peak memory.
 # make verify: runs the last commit afresh elsewhere and compares every output.
 # make check-gpu: trains on the GPU twice, a minute, and compares the bytes.
 # Each sets up what it needs first; PYTHON names the interpreter to use (3.11 to 3.13).
@@ -13,7 +14,7 @@ export PATH := $(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test verify check-gpu requirements
+.PHONY: help reproduce test test-long verify check-gpu requirements
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -34,7 +35,10 @@ test: $(VENV)/installed-dev
 	codespell
 	mypy
 	lint-imports
-	pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	pytest -m "not long" --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+test-long: $(VENV)/installed-dev
+	pytest -m long --numprocesses auto
 
 # requirements*.txt are compiled from requirements*.in, for all three versions of Python at once.
 requirements: $(VENV)/installed

@@ -1,8 +1,8 @@
 """Classifies images with a trained model: `python -m stages.classify MODEL IMAGE...`.
 
 Reads `data/models/M.keras`, the class names in its dataset's `data/splits/D/summary.json`, and
-images: JPEG, PNG, WebP and BMP files, folders and zips of them, or `-` for a list of paths on
-standard input. Writes one line per image, in the order given: path, class and probability.
+images: files of any kind that OpenCV reads, folders and archives of them, or `-` for a list of
+paths on standard input. Writes one line per image, in the order given: path, class, probability.
 
 A photograph is resized as `prepare` does. For a network of one channel, an image is made to look
 as MNIST's digits do: see `to_digit`. Where it shows no digit, or the likeliest class is not likely

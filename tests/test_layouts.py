@@ -5,6 +5,7 @@ import os
 import re
 import stat
 import tarfile
+import time
 import zipfile
 from collections.abc import Iterator
 from itertools import count
@@ -556,6 +557,60 @@ def test_a_wrong_option_is_named(option: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError) as error:
         params.check("datasets.pets.prepare", {"format": "photos", **option}, Format)
     assert said in str(error.value)
+
+
+# Damage of any kind
+
+
+def mutate(content: bytes, rng: np.random.Generator) -> bytes:
+    """Changes a file as disks, networks and people do."""
+    data = bytearray(content)
+    for _ in range(rng.integers(1, 4)):
+        start, length = int(rng.integers(len(data))), int(rng.integers(1, 40))
+        kind = rng.integers(5)
+        if kind == 0:
+            data[start] ^= 1 << int(rng.integers(8))
+        elif kind == 1:
+            data[start : start + length] = rng.bytes(min(length, len(data) - start))
+        elif kind == 2:
+            del data[start : start + length]
+        elif kind == 3:
+            data[start:start] = rng.bytes(length)
+        else:
+            data = data[: max(start, 1)]
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    "first", [0, *(pytest.param(start, marks=pytest.mark.long) for start in range(50, 500, 50))]
+)
+def test_a_mutated_archive_gives_the_photographs_that_were_in_it_or_an_error(
+    tmp_path: Path, first: int
+) -> None:
+    tree = of_classes("cat", "dog", each=4)
+    known = {
+        name: write_tree(tmp_path / name, tree).read_bytes() for name in CONTAINERS if "." in name
+    }
+    known["deflated.zip"] = zip_of(tree, zipfile.ZIP_DEFLATED)
+    known["bundle.zip"] = zip_of({"inner.zip": zip_of(tree)})
+    for seed in range(first, first + 50):
+        rng = np.random.default_rng(seed)
+        name = sorted(known)[seed % len(known)]
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        (folder / name).write_bytes(mutate(known[name], rng))
+        started = time.monotonic()
+        try:
+            found = read_dataset(folder, folder / name, max_broken=1)
+        except UserError as error:
+            assert "\n" not in str(error)
+        else:
+            # Nothing in a tar says what a file's bytes were: only decoding can tell.
+            seen = [(number, label) for label, some in by_class(found).items() for number in some]
+            assert len(seen) == len(set(seen)) <= 8
+            if name != "pets.tar":
+                assert set(numbers(found["images"])) <= set(range(8))
+        assert time.monotonic() - started < 1
 
 
 # Any tree
