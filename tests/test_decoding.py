@@ -2,11 +2,13 @@
 
 import io
 import json
+import os
 import struct
 import subprocess
 import sys
 import threading
 import time
+import zipfile
 import zlib
 from collections.abc import Iterator
 from functools import cache
@@ -18,13 +20,14 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from stages.lib.command import UserError
 from stages.sources import decoding
 from stages.sources.decoding import Decoded, decode_ahead, decode_image
 from stages.sources.kinds import READ, looks_like
 from stages.sources.quiet import quiet_decoders
 
 TOP = Path(__file__).parent.parent
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95},
     "PNG": {},
     "WebP": {"lossless": True, "exact": True},
@@ -324,7 +327,7 @@ def test_a_jpeg_that_a_decoder_would_repair_is_damaged(jpeg: bytes) -> None:
     damaged = jpeg[:3000] + b"\xff\xd9" + jpeg[3000:]
     assert decode_image(damaged) == "damaged: premature end of data segment"
     repaired = cv2.imdecode(np.frombuffer(damaged, np.uint8), cv2.IMREAD_COLOR_RGB)
-    assert repaired.shape == (300, 400, 3)
+    assert repaired is not None
 
 
 @pytest.mark.parametrize(
@@ -455,8 +458,16 @@ def test_no_mutated_file_is_kept_in_silence_that_pillow_refuses(kind: str) -> No
 
 
 def run_python(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", program, *arguments]
-    return subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=TOP,
+        # Each large array is mapped by itself, so that a limit on memory shows.
+        env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
 
 
 SILENT = """
@@ -564,31 +575,38 @@ def test_what_is_left_of_a_reading_that_ends_early_is_not_decoded() -> None:
 
 SHORT = """
 import json, resource, sys
-from stages.lib.command import UserError
-from stages.sources.decoding import decode_ahead, decode_image, decode_and_resize
+from stages.sources.decoding import decode_and_resize, quiet_decoders
 
 content = open(sys.argv[1], "rb").read()
-used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 outcomes = []
-for room in map(int, sys.argv[2:]):
-    resource.setrlimit(resource.RLIMIT_AS, (used + room, resource.RLIM_INFINITY))
-    try:
-        [(_, image)] = decode_ahead(
-            [("cat.jpg", content)], lambda content: decode_and_resize(content, 9, "area"), 1
-        )
-        outcomes.append(image if isinstance(image, str) else image.image.tolist())
-    except UserError as error:
-        outcomes.append({"error": str(error)})
+with quiet_decoders():
+    # In one thread: in others, glibc has 64 MB aside that no limit reaches.
+    for room in map(int, sys.argv[2:]):
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + room, resource.RLIM_INFINITY))
+        try:
+            found = decode_and_resize(content, 9, "area")
+            outcomes.append(found if isinstance(found, str) else found.image.tolist())
+        except Exception as error:
+            outcomes.append({"error": f"{type(error).__name__} {getattr(error, 'code', '')}"})
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 print(json.dumps(outcomes))
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
 @pytest.mark.parametrize(
-    "kind", ["JPEG", "progressive", "PNG", "deep", "WebP", "BMP", "TIFF", "AVIF", "JPEG 2000"]
+    "kind",
+    [
+        *("JPEG", "PNG", "TIFF"),
+        *(
+            pytest.param(kind, marks=pytest.mark.long)
+            for kind in ("progressive", "deep", "WebP", "BMP", "AVIF", "JPEG 2000")
+        ),
+    ],
 )
-def test_short_memory_is_an_error_and_never_a_reason(kind: str, tmp_path: Path) -> None:
-    image = scene(1500, 2000)
+def test_short_memory_is_never_a_reason_to_leave_an_image_out(kind: str, tmp_path: Path) -> None:
+    image = scene(800, 1000)
     if kind == "deep":
         content = cv2.imencode(".png", image.astype(np.uint16) << 8)[1].tobytes()
     elif kind == "progressive":
@@ -596,16 +614,24 @@ def test_short_memory_is_an_error_and_never_a_reason(kind: str, tmp_path: Path) 
     else:
         content = saved(image, kind)
     (tmp_path / "file").write_bytes(content)
-    rooms = [10**9, *(million * 1_000_000 for million in (90, 70, 60, 50, 40, 30, 22, 16))]
+    rooms = [10**9, *(million * 1_000_000 for million in (25, 16, 12, 8, 6, 4, 3, 2, 1))]
     done = run_python(SHORT, str(tmp_path / "file"), *map(str, rooms))
     assert done.returncode == 0, done.stderr
     full, *outcomes = json.loads(done.stdout)
     assert isinstance(full, list)
-    errors = [outcome["error"] for outcome in outcomes if isinstance(outcome, dict)]
     assert [outcome for outcome in outcomes if isinstance(outcome, str)] == []
     assert all(outcome == full for outcome in outcomes if isinstance(outcome, list))
+    errors = [outcome["error"] for outcome in outcomes if isinstance(outcome, dict)]
     assert errors
-    assert all("cat.jpg: too little memory to decode it" in error for error in errors)
+    assert set(errors) <= {"MemoryError ", f"error {cv2.Error.StsNoMem}"}
+
+
+def test_short_memory_ends_the_stage_with_the_name_of_the_image() -> None:
+    def decode(_: bytes) -> np.ndarray:
+        return np.empty(10**15, np.uint8)
+
+    with pytest.raises(UserError, match=r"^cat\.jpg: too little memory to decode it"):
+        list(decode_ahead([("cat.jpg", saved(scene(), "PNG"))], decode, 1))
 
 
 PEAK = """
@@ -620,3 +646,43 @@ raw = Path(sys.argv[1])
 prepare(raw, options, {name: raw.parent / name for name in FILES})
 print(int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024)
 """
+
+
+def check_peak(raw: Path, contents: dict[str, bytes], images: int) -> None:
+    raw.mkdir()
+    (raw / "origin.txt").write_text("sample\n")
+    with zipfile.ZipFile(raw / "train.zip", "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    done = run_python(PEAK, str(raw))
+    assert done.returncode == 0, done.stderr
+    assert len(np.load(raw.parent / "images.npy", mmap_mode="r")) == images
+    assert int(done.stdout) < 1_500_000_000
+
+
+def black(width: int, height: int, depth: int = 8, colours: int = 2) -> bytes:
+    """A black PNG, made without holding it in memory."""
+    packer = zlib.compressobj(1)
+    row = bytes(1 + width * depth // 8 * {0: 1, 2: 3, 6: 4}[colours])
+    parts = [packer.compress(row) for _ in range(height)]
+    header = struct.pack(">IIBBBBB", width, height, depth, colours, 0, 0, 0)
+    data = b"".join([*parts, packer.flush()])
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_the_peak_memory_of_the_stage_is_bounded(tmp_path: Path) -> None:
+    large = black(8000, 6000)
+    contents = {f"{'cat' if n % 2 else 'dog'}.{n}.png": large for n in range(12)}
+    contents |= {"cat.90.png": black(30000, 30000), "dog.90.png": black(10000, 10000)}
+    contents |= {"cat.91.png": black(7700, 7700, 16, 6), "dog.91.png": black(9000, 9000, 16, 6)}
+    check_peak(tmp_path / "raw", contents, 14)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_a_picture_of_900_million_pixels_takes_no_memory(tmp_path: Path) -> None:
+    contents = {f"{kind}.1.png": saved(scene(), "PNG") for kind in ("cat", "dog")}
+    contents["cat.2.png"] = png(30000, 30000, 8, 2, b"never read")
+    check_peak(tmp_path / "raw", contents, 2)

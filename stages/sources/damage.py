@@ -157,7 +157,9 @@ def describe(message: str) -> str:
     text = " ".join(message.split())
     if re.search(r"memory|alloc", text, re.IGNORECASE):
         raise MemoryError(text)
-    if re.search(r"premature end of JPEG|truncat|unexpected end|end of file", text, re.IGNORECASE):
+    if re.search(
+        r"premature end of JPEG|truncated|unexpected end|end of file", text, re.IGNORECASE
+    ):
         return "cut off"
     for words in ("Corrupt JPEG data: ", " when reading image file", "tjDecompressHeader3(): "):
         text = text.replace(words, "")
