@@ -387,7 +387,7 @@ def test_number_of_workers_does_not_change_a_byte(raw: Path, tmp_path: Path) -> 
         files = {name: out / name for name in FILES}
         said = prepare_photos(raw, options(format="photos"), files, workers)
         found.append((said, contents(out)))
-    assert len(found[0][1]) == 6
+    assert len(found[0][1]) == 7
     assert found[0] == found[1] == found[2]
 
 
