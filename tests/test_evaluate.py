@@ -254,8 +254,8 @@ def test_a_submission_of_probabilities_names_what_gave_no_image(
 ) -> None:
     shutil.copytree(project / "data/splits/pets", tmp_path / "data/splits/pets")
     shutil.copytree(project / "data/models", tmp_path / "data/models")
-    evaluation = {**PARAMS["evaluation"], "submission": "probability"}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"evaluation": evaluation}))
+    text = yaml.safe_dump(PARAMS).replace("threads: 1", "submission: probability\n  threads: 1")
+    (tmp_path / "params.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)
     for kind in ("images", "names"):
         path = Path(f"data/splits/pets/unlabelled_{kind}.npy")

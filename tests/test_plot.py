@@ -335,8 +335,12 @@ def test_a_class_has_the_same_colour_in_both_curves_whichever_has_the_least_area
     table = results.files["per_class"].assign(roc_auc=[0.9, 0.8], average_precision=[0.7, 0.95])
     changed = replace(results, files=results.files | {"per_class": table})
     looks = [
-        {str(line.get_label()).split(":")[0]: line.get_color() for line in axes.lines}
+        {
+            text.get_text().split(":")[0]: line.get_color()
+            for text, line in zip(legend.get_texts(), legend.get_lines(), strict=True)
+        }
         for axes in draw("roc_and_precision_recall", changed).axes
+        if (legend := axes.get_legend())
     ]
     assert looks[0]["cat"] == looks[1]["cat"] != looks[0]["dog"] == looks[1]["dog"]
 

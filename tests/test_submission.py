@@ -84,5 +84,7 @@ def test_another_content_is_an_error_that_names_the_two(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(
         "evaluation: {device: cpu, threads: 1, batch_size: 2, seed: 0, submission: classes}\n"
     )
-    with pytest.raises(UserError, match="evaluation.submission: expected 'class' or 'probability'"):
+    with pytest.raises(
+        UserError, match=r"evaluation\.submission: expected 'class' or 'probability'"
+    ):
         params.read("evaluation", Options, tmp_path / "params.yaml")
