@@ -19,8 +19,8 @@ from stages.sources.arrays import Files
 from stages.sources.checks import check_photographs
 from stages.sources.copies import find_copies, write_copies
 from stages.sources.fingerprints import Fingerprint, fingerprint, perceptual_hashes
-from stages.sources.formats import Photos
-from stages.sources.mnist import prepare_idx
+from stages.sources.formats import Idx, Photos
+from stages.sources.array_datasets import prepare_arrays
 from stages.split import FILES as SPLIT_FILES
 from stages.split import Options, split
 
@@ -329,7 +329,7 @@ def test_digits_that_are_equal_share_a_group(tmp_path: Path) -> None:
     for part in ("train", "t10k"):
         write_idx(tmp_path / f"{part}-images-idx3-ubyte", images)
         write_idx(tmp_path / f"{part}-labels-idx1-ubyte", np.arange(30, dtype=np.uint8) % 2)
-    prepare_idx(tmp_path, {name: tmp_path / name for name in FILES})
+    prepare_arrays(tmp_path, Idx(format="idx"), {name: tmp_path / name for name in FILES})
     assert np.load(tmp_path / "groups.npy").tolist() == [*range(20), *range(10)]
 
 
