@@ -18,6 +18,7 @@ SCAN, SCAN_MARKER = 0xDA, b"\xff\xda"
 # What a PNG's picture needs; libpng prints warnings on the other chunks.
 CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 PNG_START, PNG_HEADER_END = 8, 33
+TOO_MUCH_MEMORY = "damaged: it asks for more memory than its pixels need"
 
 
 class UncheckedError(Exception):
@@ -149,14 +150,10 @@ def is_cut_off(content: bytes, kind: str) -> bool:
 
 
 def describe(message: str) -> str:
-    """Turns a decoder's message into a reason for people.
-
-    Raises:
-        MemoryError: The decoder has too little memory, which is not the file's fault.
-    """
+    """Turns a decoder's message into a reason for people."""
     text = " ".join(message.split())
     if re.search(r"memory|alloc", text, re.IGNORECASE):
-        raise MemoryError(text)
+        return TOO_MUCH_MEMORY
     if re.search(
         r"premature end of JPEG|truncated|unexpected end|end of file", text, re.IGNORECASE
     ):

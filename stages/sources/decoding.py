@@ -5,6 +5,7 @@ damaged, where OpenCV repairs it and prints its warnings. A picture of several c
 is decoded by OpenCV: Pillow keeps 8 of them.
 """
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +17,14 @@ import numpy as np
 
 from stages.lib.command import UserError
 from stages.sources.arrays import Image
-from stages.sources.damage import UncheckedError, check_png, decode_jpeg, describe, is_cut_off
+from stages.sources.damage import (
+    TOO_MUCH_MEMORY,
+    UncheckedError,
+    check_png,
+    decode_jpeg,
+    describe,
+    is_cut_off,
+)
 from stages.sources.headers import (
     MOST_BYTES_PER_PIXEL,
     Header,
@@ -113,7 +121,7 @@ def decode_ahead(
             if isinstance(error, cv2.error) and error.code != cv2.Error.StsNoMem:
                 raise
             raise UserError(
-                f"{name}: too little memory to decode it (it takes up to {memory / 1e9:.1f} GB): "
+                f"{name}: too little memory to decode it (it takes up to {memory / 1e6:,.0f} MB): "
                 "end other programs, or lower max_pixels to leave such images out"
             ) from None
 
@@ -139,7 +147,7 @@ def estimate_memory(content: object) -> int:
     """Returns the most bytes that decoding a file takes, from its header; 0 if it is no image."""
     if not isinstance(content, bytes):
         return 0
-    header = _read_header(content, MAX_PIXELS)
+    header = _read_header(content, sys.maxsize)  # a dataset may have its own `max_pixels`
     return len(content) if isinstance(header, str) else header.memory
 
 
@@ -187,16 +195,19 @@ def decode_image(content: bytes | None, max_pixels: int = MAX_PIXELS) -> Decoded
     if isinstance(header, str):
         return header
     kind = str(looks_like(content[:1000]))
-    try:
-        decoded = _decode(content, kind, header)
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow raises many kinds on a damaged file
-        decoded = describe(str(error))
-    if isinstance(decoded, str):
-        # Some decoders do not tell short memory from a damaged file: raise a MemoryError for it.
-        np.empty(header.memory, np.uint8)
-        return decoded
+    decoded: Decoded | str = ""
+    for _ in range(2):
+        try:
+            decoded = _decode(content, kind, header)
+        except MemoryError:
+            decoded = TOO_MUCH_MEMORY
+        except Exception as error:  # Pillow raises many kinds on a damaged file
+            decoded = describe(str(error))
+        if isinstance(decoded, str):
+            # Some decoders do not tell short memory from a damaged file. This raises a MemoryError.
+            np.empty(header.memory, np.uint8)
+        if decoded != TOO_MUCH_MEMORY:
+            break  # else another thread may have had the memory that is free now
     return decoded
 
 
