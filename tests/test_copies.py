@@ -45,7 +45,9 @@ def save_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
 
 
 def jpeg(quality: int) -> Change:
-    return lambda image: cv2.imdecode(np.frombuffer(save_jpeg(image, quality), np.uint8), 1)
+    return lambda image: np.asarray(
+        cv2.imdecode(np.frombuffer(save_jpeg(image, quality), np.uint8), 1), np.uint8
+    )
 
 
 CHANGES: dict[str, Change] = {
@@ -78,7 +80,8 @@ def find(
 
 @pytest.mark.parametrize("seed", range(50))
 def test_the_perceptual_hash_is_that_of_imagehash(seed: int) -> None:
-    image = cv2.resize(draw(seed)[..., 0], (32, 32), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(draw(seed)[..., 0], (32, 32), interpolation=cv2.INTER_AREA)
+    image = np.asarray(small, np.uint8)
     found = fingerprint(np.zeros((1, 1, 3), np.uint8))._replace(thumbnail=image)
     expected = int(str(imagehash.phash(Image.fromarray(image))), 16)
     assert perceptual_hashes([found]).tolist() == [expected]
@@ -233,6 +236,18 @@ def test_each_check_finds_its_kind_and_nothing_else(
         assert expected in {check for check, _, _ in found}
 
 
+def test_many_photographs_of_one_scene_are_one_group() -> None:
+    rng = np.random.default_rng(0)
+    scene = draw(0).astype(int)
+    frames = [
+        np.clip(scene + rng.integers(-4, 5, scene.shape), 0, 255).astype(np.uint8)
+        for _ in range(300)
+    ]
+    copies = find([draw(1), *frames, draw(2)])
+    assert copies.groups.tolist() == [0, *[1] * 300, 301]
+    assert len(copies.near) == 299, "each is listed once"
+
+
 def test_no_photographs_have_no_copies() -> None:
     copies = find([])
     assert len(copies.kept) == len(copies.groups) == len(copies.near) == 0
@@ -341,7 +356,8 @@ def test_the_copies_among_real_photographs_are_those_that_people_see() -> None:
         for name in archive.namelist():
             if name.endswith(".jpg"):
                 data = np.frombuffer(archive.read(name), np.uint8)
-                prints.append(fingerprint(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)))
+                image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
+                prints.append(fingerprint(np.asarray(image, np.uint8)))
                 names.append(name)
     labels = [name[6:9] for name in names]
     copies = find_copies(names, labels, ["train"] * len(names), prints, "drop")

@@ -575,8 +575,8 @@ def add_oddities(project: Finished, **parts: str) -> None:
         "duplicates": [
             "b.jpg,a.jpg,the same pixels: left out",
             "c.jpg,a.jpg,the same pixels: left out",
-        ]
-        + ['d.jpg,e.jpg,"copies with different labels: cat, dog"'],
+            'd.jpg,e.jpg,"copies with different labels: cat, dog"',
+        ],
         "near_copies": [
             f"z.zip/f{at}.jpg,z.zip/g{at}.jpg,cat,{'dog' if at == 9 else 'cat'},2,{at % 5},2,train,"
             f"{parts.get(f'g{at}', 'train')}"
