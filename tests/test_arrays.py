@@ -6,6 +6,7 @@ Each test runs the stages' own functions, download and prepare, on files that it
 import gzip
 import io
 import itertools
+import random
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -767,6 +768,42 @@ def test_a_gzip_bomb_given_as_csv_is_refused_with_memory_flat(tmp_path: Path, ze
     write(tmp_path, {"train.csv.gz": zeros})
     source = str(tmp_path / "train.csv.gz")
     assert peak(lambda: refused(tmp_path, "line 1", source=source, format="csv")) < 60
+
+
+DAMAGED = {
+    IDX_NAMES[0]: ("idx", idx_files()),
+    IDX_NAMES[1]: ("idx", idx_files()),
+    "archive.zip": ("idx", {"archive.zip": zip_of(idx_files())}),
+    "mnist.npz": ("npz", {"mnist.npz": npz(**keras())}),
+    "mnist.csv.gz": ("csv", {"mnist.csv.gz": gzip.compress(table(TRAIN, TRAIN_LABELS))}),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_bytes_give_an_error_and_never_another_dataset(tmp_path: Path, name: str) -> None:
+    kind, files = DAMAGED[name]
+    rng = random.Random(0)  # noqa: S311
+    refusals = 0
+    for attempt in range(60):
+        content = bytearray(files[name])
+        for _ in range(rng.choice((1, 2, 8))):
+            place = rng.randrange(len(content))
+            if rng.random() < 0.7:
+                content[place] = rng.randrange(256)
+            elif rng.random() < 0.5:
+                del content[place : place + rng.randrange(1, 9)]
+            else:
+                content[place:place] = rng.randbytes(5)
+        folder = tmp_path / str(attempt)
+        write(folder / "mine", files | {name: bytes(content)})
+        try:
+            found = prepared(folder, str(folder / "mine"), format=kind)
+        except UserError:
+            refusals += 1
+        else:
+            np.testing.assert_array_equal(found["images"][..., 0], TRAIN)
+            np.testing.assert_array_equal(found["labels"], TRAIN_LABELS)
+    assert refusals > 30
 
 
 @pytest.mark.parametrize("shape", [(12, 4, 4), (1 << 20, 1 << 10, 1 << 10)])

@@ -27,6 +27,7 @@ from stages.lib.command import UserError
 from stages.lib.files import write_atomically
 from stages.sources import sample, transfer
 from stages.sources.archives import open_archives
+from stages.sources.array_files import hold_arrays
 from stages.sources.drawing import draw, to_jpeg
 from stages.sources.formats import Photos
 from stages.sources.idx import IDX_NAMES, read_idx, write_idx
@@ -595,6 +596,45 @@ def test_compressed_idx_file_is_taken_where_a_folder_has_both(tmp_path: Path, fo
     (tmp_path / "mine" / IDX_NAMES[0].removesuffix(".gz")).write_bytes(b"the other one")
     download("digits", folder, str(tmp_path / "mine"))
     assert (folder / IDX_NAMES[0]).read_bytes() == (tmp_path / "mine" / IDX_NAMES[0]).read_bytes()
+
+
+def test_zip_of_arrays_on_the_web_is_stored_as_the_arrays(
+    server: Server, tmp_path: Path, folder: Path
+) -> None:
+    write_idx_files(tmp_path / "mine")
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for path in (tmp_path / "mine").iterdir():
+            archive.write(path, f"raw/{path.name}")
+    url = server.serve("digits.zip", content.getvalue())
+    download("digits", folder, url, fetch=fetch)
+    assert names(folder) == sorted([*IDX_NAMES, "origin.txt"])
+    for name, array in idx_arrays().items():
+        np.testing.assert_array_equal(read_idx(folder / name), array)
+    photographs = server.serve("train.zip", TRAIN)
+    for path in folder.iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match="some archives hold arrays and others photographs"):
+        download("digits", folder, [url, photographs], fetch=fetch)
+
+
+def test_csv_files_on_the_web_are_stored_as_arrays_and_those_beside_a_zip_are_not(
+    server: Server, folder: Path
+) -> None:
+    urls = [server.serve(f"mnist_{part}.csv", b"1,2,3,4,5\n") for part in ("train", "test")]
+    download("digits", folder, urls, fetch=fetch)
+    assert names(folder) == ["origin.txt", "test.csv.gz", "train.csv.gz"]
+    assert not hold_arrays([server.serve("train.zip", TRAIN), urls[0]])
+
+
+@pytest.mark.parametrize("source", ["sample", "good.zip"])
+def test_subset_goes_with_arrays_alone(
+    tmp_path: Path, folder: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("good.zip").write_bytes(TRAIN)
+    with pytest.raises(UserError, match=r"`subset.* does not go with"):
+        download("mnist", folder, source, subset="letters")
 
 
 def test_url_that_ends_in_a_slash_is_a_folder_of_idx_files(

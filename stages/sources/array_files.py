@@ -50,7 +50,7 @@ def hold_arrays(files: Sequence[str]) -> bool:
 def list_array_files(folder: Path) -> list[str]:
     """Returns the paths of the array files in a folder and in those two levels below, sorted.
 
-    None if there are more photographs than arrays: CSV files beside photographs are their labels.
+    Empty unless there are more arrays than photographs: CSV files beside these are their labels.
     """
     paths = [path for depth in ("*", "*/*", "*/*/*") for path in folder.glob(depth)]
     names = [path.relative_to(folder).as_posix() for path in paths if path.is_file()]

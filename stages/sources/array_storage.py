@@ -219,8 +219,9 @@ def _store(content: Path, target: Path, array: Found) -> None:
         named = open_npz(target, array.location)
         found = {key: s for key, s in named.items() if parse_name(f"{target.stem} {key}").content}
     for stored in found.values():
-        for _ in stored.chunks():
-            pass  # reads to the end, so that what is wrong is said with the user's name of the file
+        if stored.dtype.kind in "uif":  # `prepare` refuses the others
+            for _ in stored.chunks():
+                pass  # reads to the end, so that a fault is said with the user's name of the file
 
 
 def _fetch_one(fetch: Fetch, location: str, path: Path) -> None:

@@ -1,5 +1,6 @@
 """NumPy's `.npz` and `.npy` files, read without pickle and a few rows at a time."""
 
+import tokenize
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,6 +75,8 @@ def _read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
         shape, fortran, dtype = read(file)  # limits the header to 10,000 bytes by itself
-    except (ValueError, KeyError) as error:
+        if min(shape, default=0) < 0:
+            raise ValueError(f"the shape {shape}")
+    except (KeyError, SyntaxError, TypeError, ValueError, tokenize.TokenError) as error:
         raise UserError(f"{name}: no array in NumPy's format ({error})") from None
     return shape, fortran, dtype, file.tell()
