@@ -52,6 +52,8 @@ MAX_PIXELS = 100_000_000
 READ_AHEAD_BYTES = 1_200_000_000
 # Before the next file is read, there is room for it.
 ROOM = 500_000_000
+# What a decoder needs beside the picture, such as tables: more than any does.
+DECODER_BYTES = 32_000_000
 # And in number: enough for any number of workers.
 READ_AHEAD = 64
 T = TypeVar("T")
@@ -205,7 +207,7 @@ def decode_image(content: bytes | None, max_pixels: int = MAX_PIXELS) -> Decoded
             decoded = describe(str(error))
         if isinstance(decoded, str):
             # Some decoders do not tell short memory from a damaged file. This raises a MemoryError.
-            np.empty(header.memory, np.uint8)
+            np.empty(header.memory + DECODER_BYTES, np.uint8)
         if decoded != TOO_MUCH_MEMORY:
             break  # else another thread may have had the memory that is free now
     return decoded
