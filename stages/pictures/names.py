@@ -91,12 +91,15 @@ def _width_of_letter(letter: str, size: float, dpi: float) -> float:
         return 0.6 * size if unicodedata.category(letter) == "Mc" else 0
     renderer: Any = RendererAgg
     font = font_manager.FontProperties(family=families(letter), size=size)
-    # Between two others, since alone a letter would have no margins, and a space no width.
-    with_letter, without = (
+    # What one more takes: alone a letter would have no margins, and a space no width. Not between
+    # two bars where the letter's font may have none.
+    with_bars = letter.isspace() or ord(letter) in _common_letters()
+    longer, shorter = (f"|{letter}|", "||") if with_bars else (letter * 2, letter)
+    widths = (
         renderer(1, 1, dpi).get_text_width_height_descent(text, font, ismath=False)[0]
-        for text in (f"|{letter}|", "||")
+        for text in (longer, shorter)
     )
-    return float(with_letter - without) * 72 / dpi
+    return float(next(widths) - next(widths)) * 72 / dpi
 
 
 def widest(names: Iterable[str]) -> float:
