@@ -19,8 +19,9 @@ SIDE = 400
 # Wider than any stroke (MNIST's boldest are 60 in a digit that fills half of the photograph) and
 # narrower than a shadow or a table.
 WIDEST_STROKE = 81
-# Ink is darker than the paper by this much at least, of 255; noise and grain are not.
-FAINTEST_INK = 40
+# Ink is darker than the paper by this share of it at least, in 255ths, and by so many grey values;
+# noise and grain are not.
+FAINTEST_INK, NOISE = 40, 14
 # A printed line is at most this thick, and at least this long without a gap.
 LINE_THICKNESS, LINE_LENGTH = 6, 80
 # A digit is at least this high or wide: an eighth of the smallest side.
@@ -130,7 +131,8 @@ def is_bright_on_dark(grey: Plane) -> bool:
     The edge of a shadow or of a table has as much on both sides. Of 40 such measures this one was
     wrong least often: for 12 of 640 photographs, most of them of a paper on a table.
     """
-    half = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    size = [max(length // 2, 1) for length in grey.shape[::-1]]
+    half = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
     level = cv2.log(half.astype(np.float32) + 8)
     differs = level - cv2.GaussianBlur(level, (0, 0), 8)
     margin = min(half.shape) // 12
@@ -161,7 +163,9 @@ def remove_light(grey: Plane) -> Plane:
     """
     kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (WIDEST_STROKE, WIDEST_STROKE))
     paper = cv2.morphologyEx(grey, cv2.MORPH_CLOSE, kernel)
-    return np.asarray(255 - cv2.divide(grey, np.maximum(paper, 1), scale=255), np.uint8)
+    darker = 255 - cv2.divide(grey, np.maximum(paper, 1), scale=255)
+    # In the dark, a few grey values of noise are a large share.
+    return np.where(cv2.subtract(paper, grey) >= NOISE, darker, 0).astype(np.uint8)
 
 
 def find_ink(ink: Plane) -> Plane:
@@ -173,7 +177,8 @@ def find_ink(ink: Plane) -> Plane:
 
 def measure_tilt(mask: Plane) -> float | None:
     """Returns the angle in degrees that makes the paper's lines level; None without lines."""
-    small = cv2.resize(mask, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    size = [max(length // 2, 1) for length in mask.shape[::-1]]
+    small = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_AREA), np.uint8)
 
     def fullest(angle: float) -> float:
         """Returns the share of ink in the fullest row or column, once turned."""
