@@ -14,6 +14,7 @@ from stages.sources.ink import (
     LINE_THICKNESS,
     Plane,
     find_ink,
+    has_ground,
     is_bright_on_dark,
     measure_tilt,
     remove_light,
@@ -101,24 +102,18 @@ def to_digit(image: Image, height: int, width: int) -> Image | None:
     """
     grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
     if grey.shape == (height, width):
-        return (255 - grey if is_paper(grey) else grey)[..., np.newaxis]
+        return (255 - grey if has_ground(grey, bright=True) else grey)[..., np.newaxis]
     grey = shrink(grey)
-    found = find_digit(grey)
-    # The measure that tells chalk may be wrong for a paper on a table: its answer is then a lit
-    # piece of paper, of far more ink than a stroke.
-    if is_bright_on_dark(grey):
-        chalk = find_digit(255 - grey)
-        if chalk and not (found and found.filled < chalk.filled / 2):
-            found = chalk
+    found, chalk = find_digit(grey), find_digit(255 - grey)
+    # The measure that tells chalk may be wrong for a paper on a table: what it takes for chalk is
+    # then a lit piece of the paper, with far more in it than in the stroke. Measured on 240.
+    if found is None or (
+        chalk
+        and is_bright_on_dark(grey)
+        and (found.main.area < 500 or found.filled > 0.45 * chalk.filled)
+    ):
+        found = chalk
     return put_in_box(found.ink, height, width) if found and found.alone else None
-
-
-def is_paper(grey: Plane) -> bool:
-    """Tells dark on bright paper: the edge is bright, and most of the image is as bright."""
-    edge = np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]))
-    darkest, brightest = int(grey.min()), int(grey.max())
-    even = np.abs(grey - edge) <= (brightest - darkest) / 6
-    return bool(edge > (darkest + brightest) / 2 and even.mean() > 0.55)
 
 
 def find_digit(grey: Plane) -> Found | None:
@@ -160,7 +155,7 @@ def choose_parts(ink: Plane, mask: Plane) -> Found | None:
     pieces = [part for part in parts if part is main or belongs(part, main)]
     chosen = np.isin(labels, [part.label for part in pieces]).astype(np.uint8) * 255
     alone = not any(
-        main.is_near(part, main.side)
+        main.is_near(part, 2 * main.side)
         and part.area > 0.3 * main.area
         and part.height > 0.5 * main.height
         for part in parts
