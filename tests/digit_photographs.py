@@ -80,7 +80,9 @@ def write(digit: NDArray[np.uint8], thin: bool) -> Plane:
     """Returns a digit's stroke with sharp edges, 8 times as large, 0 to 1."""
     size = (8 * 28, 8 * 28)
     if thin:
-        line = thin_out(cv2.resize(digit, (4 * 28, 4 * 28), interpolation=cv2.INTER_CUBIC) > 100)
+        line: Plane = thin_out(
+            cv2.resize(digit, (4 * 28, 4 * 28), interpolation=cv2.INTER_CUBIC) > 100
+        )
         line = cv2.dilate(line, np.ones((2, 2), np.uint8))
         soft: Plane = cv2.resize(line.astype(np.float32), size, interpolation=cv2.INTER_CUBIC)
         soft = cv2.GaussianBlur(soft, (0, 0), 1.5)

@@ -325,7 +325,9 @@ def drawn(height: int = 200, width: int = 160, top: int = 100) -> np.ndarray:
 
 
 def digit(image: np.ndarray, side: int = 28) -> np.ndarray:
-    return to_digit(opened(encode(image)), side, side)
+    found = to_digit(opened(encode(image)), side, side)
+    assert found is not None
+    return found
 
 
 def test_a_digit_is_as_large_as_in_mnist_with_its_centre_of_mass_in_the_middle() -> None:
@@ -342,25 +344,25 @@ def test_a_digit_is_as_large_as_in_mnist_with_its_centre_of_mass_in_the_middle()
 
 
 def test_black_on_white_is_white_on_black() -> None:
-    white_on_black = digit(drawn())
-    np.testing.assert_array_equal(digit(255 - drawn()), white_on_black)
+    white_on_black = digit(drawn()).astype(int)
+    np.testing.assert_allclose(digit(255 - drawn()).astype(int), white_on_black, atol=3)
     clear = np.zeros((200, 160, 4), np.uint8)
     clear[..., 3] = drawn()  # black ink on nothing
-    np.testing.assert_array_equal(digit(clear), white_on_black)
+    np.testing.assert_allclose(digit(clear), white_on_black, atol=3)
     grey_paper = (170 - drawn() // 255 * 100).astype(np.uint8)
-    np.testing.assert_array_equal(digit(grey_paper), white_on_black)
+    np.testing.assert_allclose(digit(grey_paper), white_on_black, atol=30)
 
 
 def test_an_image_of_the_networks_size_is_only_inverted_if_at_all() -> None:
-    image = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
-    image[[0, -1]] = image[:, [0, -1]] = 0
+    image = np.zeros((28, 28), np.uint8)
+    image[4:24, 6:18] = np.random.default_rng(0).integers(0, 256, (20, 12), np.uint8)
     np.testing.assert_array_equal(digit(image)[..., 0], image)
     np.testing.assert_array_equal(digit(255 - image)[..., 0], image)
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])
-def test_an_empty_sheet_is_black(level: int) -> None:
-    assert not digit(np.full((40, 40), level, np.uint8)).any()
+def test_an_empty_sheet_is_no_digit(level: int) -> None:
+    assert to_digit(opened(encode(np.full((40, 40), level, np.uint8))), 28, 28) is None
 
 
 def test_a_one_channel_network_gets_a_digit(
@@ -374,6 +376,36 @@ def test_a_one_channel_network_gets_a_digit(
     rows, _ = classified(capsys, "sides", str(tmp_path / "up"), str(tmp_path / "down"))
     assert [row[1] for row in rows] == ["up", "up", "down", "down"]
     assert rows[0][2] == rows[1][2]
+
+
+def test_unsure_is_said_where_no_digit_is_seen_or_no_class_is_likely(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sure = np.zeros((SIDE, SIDE), np.uint8)
+    sure[1:4, 2:10] = 255
+    even_chances = np.zeros((SIDE, SIDE), np.uint8)
+    even_chances[4:8, 2:10] = 200  # as much in the upper half as in the lower one
+    pictures = {"empty": np.full((90, 60), 200, np.uint8), "even": even_chances, "sure": sure}
+    files = [write(tmp_path / f"{name}.png", encode(image)) for name, image in pictures.items()]
+    monkeypatch.setattr(stage, "SURE", 0.6)  # of two classes, one always has half or more
+    rows, errors = classified(capsys, "sides", *files)
+    assert rows[:2] == [[files[0], "unsure", "0.0000"], [files[1], "unsure", "0.5000"]]
+    assert rows[2][1] == "up"
+    assert errors == []
+    stage.main("sides", "--json", *files)
+    objects = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["class"] for one in objects] == [None, None, "up"]
+    assert [one["probability"] for one in objects[:2]] == [0, 0.5]
+    stage.main("sides", "--csv", *files)
+    table = list(csv.reader(capsys.readouterr().out.splitlines()))
+    assert [row[1:] for row in table[1:3]] == [["unsure", "0.0000"], ["unsure", "0.5000"]]
+
+
+def test_a_network_of_colours_answers_whatever_the_probability(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = write(tmp_path / "grey.png", even((100, 100, 101)))
+    assert classified(capsys, "colours", file)[0][0][1] == "blue"
 
 
 # What a user can mend

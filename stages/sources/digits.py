@@ -4,35 +4,35 @@ Measured with a convolutional network that recognises 98.4% of MNIST's test digi
 that tests/digit_photographs.py draws of them: see `to_digit`.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from stages.sources.arrays import Image
+from stages.sources.ink import (
+    LINE_THICKNESS,
+    Plane,
+    find_ink,
+    has_ground,
+    is_bright_on_dark,
+    measure_tilt,
+    remove_light,
+    remove_lines,
+    remove_table,
+    shrink,
+    turn,
+)
 
 # MNIST's digits fit a box of 20 pixels in an image of 28: http://yann.lecun.com/exdb/mnist/
 BOX = 20 / 28
-# The longer side of a photograph while the digit is looked for. Lengths below are in its pixels.
-SIDE = 400
-# Wider than any stroke (MNIST's boldest are 60 in a digit that fills half of the photograph) and
-# narrower than a shadow or a table.
-WIDEST_STROKE = 81
-# Ink is darker than the paper by this much at least, of 255; noise and grain are not.
-FAINTEST_INK = 40
-# A printed line is at most this thick, and at least this long without a gap.
-LINE_THICKNESS, LINE_LENGTH = 6, 80
 # A digit is at least this high or wide: an eighth of the smallest side.
 SMALLEST_DIGIT = 20
 # The largest circle in the ink has this radius, as a share of the digit's longer side: MNIST has
 # 0.17 in 1% of its digits, and 0.25 at most. A corner of a shadow has 0.2 to 0.3.
-SOLID, MOST_SOLID = 0.13, 0.22
+MOST_SOLID = 0.22
 # The width of a stroke that is widened to this, in a digit of 20 pixels. MNIST's thin ones have it.
 STROKE = 2.0
-
-# Grey values, uint8 [height, width]; a mask has only 0 and 255.
-Plane = NDArray[Any]
 
 
 class Part(NamedTuple):
@@ -64,14 +64,27 @@ class Part(NamedTuple):
             and self.bottom > other.bottom
         )
 
+    def is_near(self, other: "Part", gap: int) -> bool:
+        """Tells whether there are at most `gap` pixels between its box and the other's."""
+        return (
+            other.left - self.right <= gap
+            and self.left - other.right <= gap
+            and other.top - self.bottom <= gap
+            and self.top - other.bottom <= gap
+        )
+
 
 class Found(NamedTuple):
-    """What may be a digit: its ink, its largest part, how solid it is, and if it is alone."""
+    """What may be a digit: its ink, its largest part, whether it is alone."""
 
     ink: Plane
     main: Part
-    solidity: float
     alone: bool
+
+    @property
+    def filled(self) -> float:
+        """The ink's share of a square around it: little for a stroke, much for a shadow."""
+        return self.main.area / self.main.side**2
 
 
 def to_digit(image: Image, height: int, width: int) -> Image | None:
@@ -89,53 +102,23 @@ def to_digit(image: Image, height: int, width: int) -> Image | None:
     """
     grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
     if grey.shape == (height, width):
-        return (255 - grey if is_paper(grey) else grey)[..., np.newaxis]
+        return (255 - grey if has_ground(grey, bright=True) else grey)[..., np.newaxis]
     grey = shrink(grey)
-    if is_bright_on_dark(grey):
-        grey = 255 - grey
-    found = find_digit(grey)
-    if found is None or found.solidity > SOLID:
-        # Nothing, or rather a corner of a shadow than a stroke: perhaps the ink is the bright side.
-        other = find_digit(255 - grey)
-        if found is None or (
-            other
-            and other.solidity < found.solidity / 2
-            and not other.main.surrounds(found.main)  # as the paper between a digit and its frame
-        ):
-            found = other
+    found, chalk = find_digit(grey), find_digit(255 - grey)
+    if found is None or (chalk and is_bright_on_dark(grey) and not is_ink(found, chalk)):
+        found = chalk
     return put_in_box(found.ink, height, width) if found and found.alone else None
 
 
-def is_paper(grey: Plane) -> bool:
-    """Tells dark on bright paper: the edge is bright, and most of the image is as bright."""
-    edge = np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]))
-    darkest, brightest = int(grey.min()), int(grey.max())
-    even = np.abs(grey - edge) <= (brightest - darkest) / 6
-    return bool(edge > (darkest + brightest) / 2 and even.mean() > 0.55)
+def is_ink(found: Found, chalk: Found) -> bool:
+    """Tells a stroke of ink on paper, in a photograph taken for one of a board.
 
-
-def shrink(grey: Plane) -> Plane:
-    """Returns a photograph with its longer side of `SIDE` pixels, without grain."""
-    factor = SIDE / max(grey.shape)
-    size = [max(round(factor * length), 1) for length in grey.shape[::-1]]
-    way = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    return np.asarray(
-        cv2.GaussianBlur(cv2.resize(grey, size, interpolation=way), (5, 5), 0), np.uint8
-    )
-
-
-def is_bright_on_dark(grey: Plane) -> bool:
-    """Tells chalk from ink: strokes are thin, so they are the rare side of what differs.
-
-    The edge of a shadow or of a table has as much on both sides. Of 40 such measures this one was
-    wrong least often: for 12 of 640 photographs, most of them of a paper on a table.
+    What seems to be chalk is then the paper inside the digit, a strip of paper at its edge, or a
+    lit piece of it with far more in it than in the stroke. Measured on 240 photographs.
     """
-    half = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    level = cv2.log(half.astype(np.float32) + 8)
-    differs = level - cv2.GaussianBlur(level, (0, 0), 8)
-    margin = min(half.shape) // 12
-    inner = differs[margin : half.shape[0] - margin, margin : half.shape[1] - margin]
-    return bool((inner * inner * inner).sum() > 0)
+    lit = found.main.area > 500 and found.filled < 0.45 * chalk.filled
+    inside = found.main.surrounds(chalk.main)
+    return lit or inside or chalk.main.area < found.main.area / 10
 
 
 def find_digit(grey: Plane) -> Found | None:
@@ -149,66 +132,7 @@ def find_digit(grey: Plane) -> Found | None:
     tilt = measure_tilt(mask)
     if tilt is None:
         return found
-    ink, mask = turn(ink, tilt), turn(mask, tilt)
-    return choose_parts(ink, remove_lines(mask))
-
-
-def remove_light(grey: Plane) -> Plane:
-    """Returns how much darker than the paper around it each pixel is, whatever the light on it.
-
-    The paper is what is left when dark strokes are closed. A shadow and a table are wider than a
-    stroke, so they count as paper.
-    """
-    kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (WIDEST_STROKE, WIDEST_STROKE))
-    paper = cv2.morphologyEx(grey, cv2.MORPH_CLOSE, kernel)
-    return np.asarray(255 - cv2.divide(grey, np.maximum(paper, 1), scale=255), np.uint8)
-
-
-def find_ink(ink: Plane) -> Plane:
-    """Returns the mask of what has half of the strongest ink near it, so that pens may differ."""
-    near = (WIDEST_STROKE, WIDEST_STROKE)
-    strongest = cv2.blur(cv2.dilate(ink, np.ones(near, np.uint8)), near)
-    return np.where(ink > np.maximum(strongest / 2, FAINTEST_INK), 255, 0).astype(np.uint8)
-
-
-def measure_tilt(mask: Plane) -> float | None:
-    """Returns the angle in degrees that makes the paper's lines level; None without lines."""
-    small = cv2.resize(mask, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-
-    def fullest(angle: float) -> float:
-        """Returns the share of ink in the fullest row or column, once turned."""
-        turned = turn(small, angle)
-        return max(float(turned.mean(axis).max()) / 255 for axis in (0, 1))
-
-    coarse = max(range(-15, 16), key=fullest)
-    tilt = max((coarse + quarter / 4 for quarter in range(-4, 5)), key=fullest)
-    # A digit's own strokes fill less of a row.
-    return tilt if fullest(tilt) > 0.35 else None
-
-
-def turn(image: Plane, angle: float) -> Plane:
-    """Turns an image by `angle` degrees around its middle."""
-    height, width = image.shape
-    move = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1)
-    return np.asarray(cv2.warpAffine(image, move, (width, height)), np.uint8)
-
-
-def remove_lines(mask: Plane) -> Plane:
-    """Removes level and upright lines, and keeps the strokes that they cross.
-
-    As staves are removed from sheet music: a pixel goes if it lies on a long line and the run of
-    ink across the line is no longer than a line is thick.
-    """
-    for _ in ("level", "upright"):
-        closed = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((1, 9), np.uint8))
-        lines = cv2.morphologyEx(closed, cv2.MORPH_OPEN, np.ones((1, LINE_LENGTH), np.uint8))
-        near = cv2.dilate(lines, np.ones((5, 1), np.uint8))
-        thick = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((LINE_THICKNESS + 1, 1), np.uint8))
-        # Upright lines are level once rows and columns change places; a crossing of two lines has
-        # only its upright one left by then.
-        gone = cv2.subtract(near, thick)
-        mask = np.ascontiguousarray(cv2.subtract(mask, gone).T)
-    return mask
+    return choose_parts(turn(ink, tilt), remove_lines(turn(remove_table(mask), tilt)))
 
 
 def choose_parts(ink: Plane, mask: Plane) -> Found | None:
@@ -228,35 +152,35 @@ def choose_parts(ink: Plane, mask: Plane) -> Found | None:
         for part in parts
         if not any(part.surrounds(other) and other.side > 0.3 * part.side for other in parts)
     ]
-    if not parts:
+    depth = cv2.distanceTransform(joined, cv2.DIST_L2, 5)
+    parts = [part for part in parts if depth[labels == part.label].max() <= MOST_SOLID * part.side]
+    # A digit is not flat: what is three times as wide as high is the rest of a line.
+    upright = [part for part in parts if 3 * part.height > part.right - part.left]
+    if not upright:
         return None
-    main = max(parts, key=lambda part: part.area)
-    depth = cv2.distanceTransform((labels == main.label).astype(np.uint8), cv2.DIST_L2, 5).max()
-    solidity = float(depth) / main.side
-    if solidity > MOST_SOLID:
-        return None
-    pieces = [part for part in parts if part.area > 0.03 * main.area and belongs(part, main)]
+    main = max(upright, key=lambda part: part.area)
+    pieces = [part for part in parts if part is main or belongs(part, main)]
     chosen = np.isin(labels, [part.label for part in pieces]).astype(np.uint8) * 255
-    alone = all(
-        part in pieces or part.area < 0.3 * main.area or part.height < 0.5 * main.height
+    alone = not any(
+        main.is_near(part, 2 * main.side)
+        and part.area > 0.3 * main.area
+        and part.height > 0.5 * main.height
         for part in parts
+        if part not in pieces
     )
     shown = cv2.bitwise_and(ink, joined, mask=chosen)
-    return Found(np.asarray(shown, np.uint8), main, solidity, alone)
+    return Found(np.asarray(shown, np.uint8), main, alone)
 
 
 def belongs(part: Part, main: Part) -> bool:
     """Tells whether a part is a piece of the digit, as the bar of a 5, and no digit beside it."""
-    gap = main.height // 5
-    around = Part(0, main.left - gap, main.top - gap, main.right + gap, main.bottom + gap, 0)
-    apart = (
-        part.left > around.right
-        or part.right < around.left
-        or part.top > around.bottom
-        or part.bottom < around.top
-    )
     beside = part.left >= main.right or part.right <= main.left
-    return not apart and not (beside and part.height > 0.6 * main.height)
+    return (
+        main.is_near(part, main.height // 5)
+        and part.area > 0.03 * main.area
+        and min(part.right - part.left, part.height) > LINE_THICKNESS  # no rest of a line
+        and not (beside and part.height > 0.6 * main.height)
+    )
 
 
 def put_in_box(ink: Plane, height: int, width: int) -> Image:
