@@ -15,12 +15,12 @@ from PIL import Image
 from stages.lib.command import UserError
 from stages.lib.params import check
 from stages.prepare import FILES, prepare
+from stages.sources.array_datasets import prepare_arrays
 from stages.sources.arrays import Files
 from stages.sources.checks import check_photographs
 from stages.sources.copies import find_copies, write_copies
 from stages.sources.fingerprints import Fingerprint, fingerprint, perceptual_hashes
 from stages.sources.formats import Idx, Photos
-from stages.sources.array_datasets import prepare_arrays
 from stages.split import FILES as SPLIT_FILES
 from stages.split import Options, split
 

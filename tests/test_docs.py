@@ -6,7 +6,6 @@ that the pages use. DVC and the stages are the real ones.
 
 import ast
 import csv
-import hashlib
 import json
 import re
 import shlex

@@ -174,8 +174,8 @@ def check_classes(
             example = next(str(p) for p in lost if p.label == name)
             raise UserError(
                 f"{raw}: {count} of {of_class[name]} photographs of the class '{name}' are broken "
-                f"(max_broken allows {max_broken:.1%}), such as {example}: left_out.csv would name "
-                "them; raise max_broken if they are no loss"
+                f"(max_broken allows {max_broken:.1%}), such as {example}: raise max_broken if that "
+                "is no loss"
             )
 
 
