@@ -301,9 +301,7 @@ def test_parts_may_stand_below_the_classes_or_name_the_archives(tmp_path: Path) 
 @pytest.mark.parametrize(
     "folder", ["test1", "test", "single_prediction", "test/unknown", "seg_pred/seg_pred"]
 )
-@pytest.mark.parametrize(
-    "labelled", ["train/cat.{0}.png train/dog.{0}.png", "train/cat/{0}.png train/dog/{0}.png"]
-)
+@pytest.mark.parametrize("labelled", ["train/{kind}.{turn}.png", "train/{kind}/{turn}.png"])
 def test_photographs_without_labels_are_no_class(
     tmp_path: Path, folder: str, labelled: str
 ) -> None:
@@ -354,7 +352,7 @@ def test_a_bundle_of_archives_is_opened(tmp_path: Path) -> None:
         {"train.zip": train, "test1.tar.gz": tar, "sampleSubmission.csv": b"id,label\n1,0\n"},
     )
     found = read_dataset(tmp_path, bundle)
-    assert by_class(found) == {"cat": [0, 1], "dog": [2]}
+    assert by_class(found) == CATS_AND_DOGS
     assert numbers(found["unlabelled_images"]) == [40, 41]
     assert found["reasons"] == {"dogs-vs-cats.zip/sampleSubmission.csv": "no photograph"}
 

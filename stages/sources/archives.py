@@ -14,6 +14,7 @@ from stages.sources.members import (
     CHUNK,
     DAMAGED,
     Member,
+    is_of_disk,
     list_compressed_tar,
     list_tar,
     list_zip,
@@ -129,7 +130,7 @@ def _errors_named(location: str) -> Iterator[None]:
     try:
         yield
     except (*DAMAGED, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # the disk's, not the archive's
+        if isinstance(error, OSError) and is_of_disk(error):
             raise
         raise UserError(
             f"{location}: found an archive that is cut off or damaged ({error}): fetch it again"

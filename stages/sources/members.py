@@ -1,5 +1,6 @@
 """The files in zip and tar archives, listed and read one by one without unpacking them."""
 
+import errno
 import io
 import lzma
 import shutil
@@ -21,7 +22,7 @@ MAX_FILE = 400 << 20
 CHUNK = 1 << 20
 # Stored, Deflate, bzip2 and LZMA: what zipfile reads in every version of Python.
 COMPRESSIONS = (0, 8, 12, 14)
-# What reading a damaged archive raises, besides an `OSError` without a number (bzip2).
+# What reading a damaged archive raises, besides an `OSError` that is not `is_of_disk`.
 DAMAGED = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
     *(EOFError, NotImplementedError, ValueError),
@@ -63,9 +64,14 @@ class Member:
         except DAMAGED:
             return "damaged in its archive"
         except OSError as error:
-            if error.errno is not None:
+            if is_of_disk(error):
                 raise
             return "damaged in its archive"
+
+
+def is_of_disk(error: OSError) -> bool:
+    """Tells an error of the disk from one of an archive: a damaged bzip2, an impossible place."""
+    return error.errno not in (None, errno.EINVAL)
 
 
 class Region(io.RawIOBase):
