@@ -1,10 +1,10 @@
 """Photographs in archives become arrays, without being unpacked."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -83,9 +83,8 @@ def _write(raw: Path, found: Found, options: Photos, files: Files, workers: int 
 
     def read_images(part: str) -> Iterator[Image]:
         photographs = [p for p in found.photographs if p.part == part]
-        progress = tqdm(
-            photographs, part, unit=" photographs", mininterval=1, disable=not photographs
-        )
+        kind = "labelled" if part == "train" else part
+        progress = tqdm(photographs, kind, unit=" photographs", mininterval=1)
         for photograph, read in read_photographs(progress, options, workers):
             if isinstance(read, str):
                 broken.append((str(photograph), read))
@@ -97,18 +96,22 @@ def _write(raw: Path, found: Found, options: Photos, files: Files, workers: int 
             sizes[read.resized.width, read.resized.height] += 1
             yield read.resized.image
 
-    for part in PARTS:
+    for part in (*PARTS, "unlabelled"):
         write_rows(files[array_name(part)], read_images(part), shape)
-    labelled = list(kept)
-    write_rows(files["unlabelled_images.npy"], read_images("unlabelled"), shape)
     total = len(found.photographs) + len(found.broken)
     check_broken(raw, sorted(broken), total, options.max_broken)
     check_classes(raw, found.photographs, lost, options.max_broken)
 
+    labelled = [p for p in kept if p.label]
     names, parts = [str(p) for p in labelled], [p.part for p in labelled]
     labels = [str(p.label) for p in labelled]
     copies = find_copies(names, labels, parts, prints[: len(labelled)], options.duplicates)
     write_copies(files, copies, names, labels, parts, prints)
+    if copies.duplicates or copies.near:
+        print(
+            f"{len(copies.duplicates)} exact copies ({len(labelled) - len(copies.kept)} left out), "
+            f"{len(copies.near)} near copies, which stay in one part"
+        )
     stays = np.isin(np.arange(len(labelled)), copies.kept)
     classes = sorted(set(compress(labels, stays)))
     if len(classes) > MAX_CLASSES:
@@ -116,10 +119,11 @@ def _write(raw: Path, found: Found, options: Photos, files: Files, workers: int 
             f"{raw}: {len(classes)} classes ({', '.join(classes[:3])}, ...), "
             f"expected {MAX_CLASSES} at most"
         )
+    index = {name: number for number, name in enumerate(classes)}
     for part in PARTS:
         own = np.array([p.part == part for p in labelled], bool)
         select_rows(files[array_name(part)], np.flatnonzero(stays[own]))
-        indexes = [classes.index(label) for label in compress(labels, own & stays)]
+        indexes = [index[label] for label in compress(labels, own & stays)]
         name = array_name(part).replace("images", "labels")
         save(files[name], np.array(indexes, label_dtype(len(classes))))
     _write_names(files, found.photographs, lost)
@@ -174,13 +178,13 @@ def check_classes(
             example = next(str(p) for p in lost if p.label == name)
             raise UserError(
                 f"{raw}: {count} of {of_class[name]} photographs of the class '{name}' are broken "
-                f"(max_broken allows {max_broken:.1%}), such as {example}: raise max_broken if that "
-                "is no loss"
+                f"(max_broken allows {max_broken:.1%}), such as {example}: raise max_broken if "
+                "that is no loss"
             )
 
 
 def read_photographs(
-    photographs: Iterator[Photograph] | Sequence[Photograph] | Any,
+    photographs: Iterable[Photograph],
     options: Photos,
     workers: int | None = None,
 ) -> Iterator[tuple[Photograph, Read | str]]:
