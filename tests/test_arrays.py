@@ -702,6 +702,7 @@ def test_labels_of_many_classes_are_right_after_the_split(
     labels = np.repeat(np.arange(classes), 3) * 10
     images = np.zeros((len(labels), 4, 4), np.uint8)
     images[:, 1, :2] = np.stack([labels // 10 // 256, labels // 10 % 256], 1)
+    images[:, 2, 0] = np.arange(len(labels)) % 3  # none is a copy
     content = npz(x_train=images, y_train=labels) if kind == "npz" else table(images, labels)
     write(tmp_path / "mine", {f"mine.{kind}": content})
     options: Any = {"label_column": 0} if kind == "csv" else {}

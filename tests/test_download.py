@@ -812,7 +812,7 @@ def test_what_is_no_zip_of_photographs_is_an_error(
         ("idx", "good.zip", "`unlabelled` does not go with this source"),
         ("good.zip", "idx", "unlabelled: idx: expected one archive .* found 4"),
         ("good.zip", "good.zip", "`unlabelled` and `source` name the same"),
-        ("labels.csv", None, "labels.csv: a table of labels, expected an archive or a folder"),
+        ("labels.tsv", None, "labels.tsv: a table of labels, expected an archive or a folder"),
         ("broken", None, rf"broken/{IDX_NAMES[1]}: .*cut off or damaged"),
         ("html", None, rf"html/{IDX_NAMES[0]}: .*no IDX file"),
     ],
@@ -835,7 +835,7 @@ def test_source_that_does_not_fit_is_an_error(
     Path("empty").mkdir()
     Path("texts").mkdir()
     Path("texts/cat.0.txt").write_bytes(b"no photograph")
-    Path("labels.csv").write_bytes(b"file,label\n")
+    Path("labels.tsv").write_bytes(b"file,label\n")
     Path("good.zip").write_bytes(TRAIN)
     with pytest.raises(UserError, match=complaint):
         download("pets", folder, source, unlabelled)

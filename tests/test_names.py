@@ -28,6 +28,7 @@ from stages.networks.network import Network, build_network
 from stages.pictures import answers, names, style
 from stages.results.reading import Results, read_dataset, read_results, read_table
 from stages.results.tables import confusion_matrix
+from stages.sources.copies import write_no_tables
 
 WORDS = [
     *("$x$", "a$b$c", "_neg", "true class", "predicted class", "a,b", '"quoted"', "it's", "<b>"),
@@ -82,6 +83,8 @@ PARAMS = {
     "plots": {"text_size": 9, "dpi": 60},
     "report": {"title": "Names", "examples_per_class": 1, "seed": 0},
 }
+# What `prepare` writes of copies and checks.
+TABLES = ("duplicates", "near_copies", "checks")
 LEFT_OUT = [("NA", "001"), ("null", "001"), ("<i>.jpg", "a reason, with a comma")]
 
 
@@ -104,6 +107,8 @@ def write_dataset(top: Path, name: str, classes: list[str]) -> None:
     (arrays / "sizes.csv").write_text("width,height,images\n6,6,9\n")
     with (arrays / "left_out.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([("file", "reason"), *LEFT_OUT])
+    (arrays / "notes.csv").write_text("file,note\n")
+    write_no_tables({f"{table}.csv": arrays / f"{table}.csv" for table in TABLES})
 
 
 @pytest.fixture(scope="module")

@@ -121,8 +121,10 @@ def check_archive(path: Path, location: str) -> str:
             _list(file, path.name, location, "latin-1", spool)
             return f".{kind}"
         file.seek(0)
-        with _errors_named(location), tarfile.open(fileobj=file, mode="r|*"):
-            return f".tar.{kind}"
+        with _errors_named(location), tarfile.open(fileobj=file, mode="r|*") as archive:
+            if archive.next() is None:
+                raise EOFError("no file in it")
+        return f".tar.{kind}"
 
 
 @contextmanager

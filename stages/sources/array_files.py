@@ -43,7 +43,7 @@ def is_array_file(location: str) -> bool:
 def hold_arrays(files: Sequence[str]) -> bool:
     """Tells whether a dataset's files hold arrays, not photographs."""
     return any(map(is_array_file, files)) or all(
-        is_url(file) and array_kind(base_name(file)) == "csv" for file in files
+        array_kind(base_name(file)) == "csv" for file in files
     )
 
 
