@@ -41,7 +41,7 @@ from stages.sources.image_files import Content, read_contents
 BATCH_SIZE = 250
 
 # What is said of a digit whose likeliest class has less than this probability: of MNIST's own test
-# digits 0.5%, and SHARE of them would be wrong.
+# digits 0.4%, of which 56% would be wrong.
 SURE, UNSURE = 0.5, "unsure"
 
 Predict = Callable[[np.ndarray], np.ndarray]
