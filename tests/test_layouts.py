@@ -215,9 +215,12 @@ def test_a_table_beside_the_archive_is_read_as_it_is_written(
     assert by_class(found) == OF_TABLE
 
 
-def test_photographs_that_a_table_does_not_name_are_listed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("chosen", [{}, {"labels": {"csv": "labels.csv"}}])
+def test_photographs_that_a_table_does_not_name_are_listed(
+    tmp_path: Path, chosen: dict[str, Any]
+) -> None:
     pets = write_tree(tmp_path / "pets.zip", FLAT | {"9.png": 9, "labels.csv": TABLE})
-    found = read_dataset(tmp_path, pets, labels={"csv": "labels.csv"})
+    found = read_dataset(tmp_path, pets, **chosen)
     assert by_class(found) == OF_TABLE
     assert found["reasons"]["pets.zip/9.png"] == "not in pets.zip/labels.csv"
 

@@ -29,11 +29,13 @@ class Reading(NamedTuple):
         key: What `prepare.labels` says to choose it.
         words: What it goes by, for people.
         labels: What it gives.
+        from_table: Whether it is a table's, which need not name every photograph.
     """
 
     key: str
     words: str
     labels: Labels
+    from_table: bool = False
 
 
 def read_folders(folders: Sequence[tuple[str, ...]]) -> Reading:

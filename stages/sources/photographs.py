@@ -107,7 +107,7 @@ def find_photographs(
             photographs.append(Photograph(member, "unlabelled"))
         elif classes[at]:
             photographs.append(Photograph(member, found.part or "train", classes[at]))
-        elif isinstance(options.labels, Table):
+        elif reading.from_table:
             left_out.append((member.file, f"not in {reading.words}"))
         else:
             broken.append((member.file, f"no class in {reading.words}"))
@@ -193,7 +193,7 @@ def _read_table(
     result: labels.Labels = [None] * len(paths)
     for at, label in label_tables.match_files(name, found, paths):
         result[at] = label
-    return Reading(f"{{csv: {table.csv}}}", name, result)
+    return Reading(f"{{csv: {table.csv}}}", name, result, from_table=True)
 
 
 def _without_classes(parts: Sequence[str | None], readings: Sequence[Reading]) -> list[int]:
