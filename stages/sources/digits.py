@@ -1,7 +1,10 @@
 """Photographs of digits, made to look as MNIST's images do.
 
-Measured with a convolutional network that recognises 98.4% of MNIST's test digits, on photographs
-that tests/digit_photographs.py draws of them: see `to_digit`.
+Measured with a convolutional network that recognises 98.4% of MNIST's test digits, on the
+photographs that tests/digit_photographs.py draws of 250 of them, of which it recognises 97.2%:
+96.0% (thin pen) to 98.4% of each kind with shadow, lines, a frame, a table and so on; 80% with
+everything at once. Black on white, enlarged 5 to 20 times and off centre: 98.2% of 1,000, and
+98.4% of their originals.
 """
 
 from typing import NamedTuple

@@ -54,6 +54,10 @@ def is_bright_on_dark(grey: Plane) -> bool:
     """
     if has_ground(grey, bright=True) or has_ground(grey, bright=False):
         return not has_ground(grey, bright=True)
+    inner = grey[grey.shape[0] // 5 : -(grey.shape[0] // 5) or None]
+    inner = inner[:, grey.shape[1] // 5 : -(grey.shape[1] // 5) or None]
+    if np.median(inner) > (float(grey.min()) + float(grey.max())) / 2:
+        return False  # paper in the middle, whatever lies around it
     size = [max(length // 2, 1) for length in grey.shape[::-1]]
     half = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
     level = cv2.log(half.astype(np.float32) + 8)
