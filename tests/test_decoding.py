@@ -641,7 +641,8 @@ from pydantic import TypeAdapter
 from stages.prepare import FILES, prepare
 from stages.sources.formats import Format
 
-options = TypeAdapter(Format).validate_python({"format": "photos", "max_broken": 0.5, "duplicates": "keep"}).root
+values = {"format": "photos", "max_broken": 0.5, "duplicates": "keep"}
+options = TypeAdapter(Format).validate_python(values).root
 raw = Path(sys.argv[1])
 prepare(raw, options, {name: raw.parent / name for name in FILES})
 print(int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024)

@@ -4,9 +4,11 @@ import io
 import os
 import re
 import stat
+import struct
 import tarfile
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -191,6 +193,7 @@ def test_a_table_may_lie_in_what_holds_the_photographs(tmp_path: Path, container
     [
         (TABLE, {"csv": "labels.csv"}),
         (TABLE.replace(b",", b";").replace(b"\n", b"\r\n"), {"csv": "labels.csv"}),
+        (TABLE.decode().encode("utf-16"), {"csv": "labels.csv"}),
         (b"\xef\xbb\xbf" + TABLE.replace(b",", b"\t"), {"csv": "labels.csv"}),
         (TABLE.replace(b".png", b""), {"csv": "labels.csv"}),
         (
@@ -235,6 +238,11 @@ def test_photographs_that_a_table_does_not_name_are_listed(
         (TABLE + b"0.png,\n", ("row 6", "no label")),
         (TABLE.replace(b"label", b"lable"), ("'label'", "did you mean 'lable'?")),
         (b"", ("no column 'file'",)),
+        (TABLE.replace(b"2.png,dog", b'2.png,"dog'), ("no table",)),
+        (
+            TABLE.replace(b"file,label", b"file,label,label").replace(b"\n", b",x\n"),
+            ("comes twice",),
+        ),
         (TABLE + "é.png,chat\n".encode("latin-1"), ("not in UTF-8", "prepare.encoding")),
     ],
 )
@@ -245,6 +253,14 @@ def test_a_table_that_does_not_fit_is_refused(
     said = said_by(tmp_path, pets, labels={"csv": "labels.csv"})
     for word in ("labels.csv", *words):
         assert word in said
+
+
+def test_a_table_that_names_nothing_of_a_given_part_is_refused(tmp_path: Path) -> None:
+    tree = {"train/1.png": 1, "train/2.png": 2, "val/3.png": 3, "val/4.png": 4}
+    table = b"file,label\n1.png,cat\n2.png,dog\n"
+    pets = write_tree(tmp_path / "pets.zip", tree | {"labels.csv": table})
+    said = said_by(tmp_path, pets, labels={"csv": "labels.csv"})
+    assert "no photograph of the valid part has a class" in said
 
 
 def test_a_name_in_a_table_that_fits_two_photographs_is_refused(tmp_path: Path) -> None:
@@ -584,6 +600,161 @@ def test_a_wrong_option_is_named(option: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError) as error:
         params.check("datasets.pets.prepare", {"format": "photos", **option}, Format)
     assert said in str(error.value)
+
+
+# What public datasets and their users do
+
+
+@pytest.mark.parametrize(
+    ("folders", "train", "test"),
+    [
+        ("pets_train/pets_train/{}", {"cat": [0], "dog": [1]}, {"cat": [2], "dog": [3]}),
+        ("train data/{}", {"cat": [0], "dog": [1]}, {"cat": [2], "dog": [3]}),
+        ("test/train/{}", {"cat": [0], "dog": [1]}, {"cat": [2], "dog": [3]}),
+        ("pets-train /{}", {"cat": [0], "dog": [1]}, {"cat": [2], "dog": [3]}),
+    ],
+)
+def test_parts_are_known_in_longer_names_and_below_a_folder_of_such_a_name(
+    tmp_path: Path, folders: str, train: dict[str, list[int]], test: dict[str, list[int]]
+) -> None:
+    other = "/".join(
+        part if part == "test" else part.replace("train", "test") for part in folders.split("/")
+    )
+    paths = [way.format(name) for way in (folders, other) for name in ("cat", "dog")]
+    found = read_dataset(tmp_path, write_tree(tmp_path / "pets.zip", of_classes(*paths, each=1)))
+    assert (by_class(found), by_class(found, "test_")) == (train, test)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("food-train.zip", "food-test.zip"),
+        ("train.zip", "test (1).zip"),
+        ("a/train.zip", "b/train.zip", "a/test.zip"),
+    ],
+)
+def test_archives_may_have_the_names_of_parts_too(tmp_path: Path, names: tuple[str, ...]) -> None:
+    archives = [
+        write_tree(tmp_path / name, {f"cat/{at}.png": 2 * at, f"dog/{at}.png": 2 * at + 1})
+        for at, name in enumerate(names)
+    ]
+    found = read_dataset(tmp_path, archives)
+    last = 2 * (len(names) - 1)
+    assert by_class(found, "test_") == {"cat": [last], "dog": [last + 1]}
+    assert len(found["images"]) == last
+
+
+def test_a_folder_of_folders_of_archives_is_the_same_as_their_zip(tmp_path: Path) -> None:
+    tree = {
+        f"{part}/{kind}.zip": zip_of({f"{kind}/{part}.png": number})
+        for number, (part, kind) in enumerate(
+            (part, kind) for part in ("train", "test") for kind in ("cat", "dog")
+        )
+    }
+    for container in ("pets", "pets.zip", "pets.tar.gz"):
+        folder = tmp_path / container.replace(".", "-")
+        found = read_dataset(folder, write_tree(folder / container, tree))
+        assert by_class(found) == {"cat": [0], "dog": [1]}
+        assert by_class(found, "test_") == {"cat": [2], "dog": [3]}
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        (of_classes("X_images_part_1", "X_images_part_2"), ("X_images_part_1", "labels: folder")),
+        (of_classes("100CANON", "101CANON"), ("100CANON", "labels: folder")),
+        (of_classes("2023-01-01", "2023-02-01"), ("2023-01-01", "labels: folder")),
+        (of_classes("original", "resized"), ("'original'", "labels: folder")),
+        (of_classes("daisy", "rose", "flowers/daisy", "flowers/rose"), ("'flowers'", "daisy")),
+        (
+            {
+                f"images/{kind}_{n}.png": 10 * at + n
+                for n in range(3)
+                for at, kind in enumerate("ab")
+            }
+            | {
+                f"masks/{kind}_{n}.png": 50 + 10 * at + n
+                for n in range(3)
+                for at, kind in enumerate("ab")
+            },
+            ("'masks'", "masks of the other photographs", "unlabelled: [masks]"),
+        ),
+        (
+            of_classes("benign", "malign") | {"benign/0_mask.png": 50, "benign/1_mask.png": 51},
+            ("'benign'", "masks beside photographs"),
+        ),
+        (
+            of_classes("cat/test1", "cat/in", "dog/test1", "dog/in"),
+            ("'test1'", "cat", "prepare.unlabelled"),
+        ),
+        (
+            of_classes("cat", "dog") | {"seen.csv": b"file,label\ncat/0.png,cat\ndog/3.png,dog\n"},
+            ("seen.csv does not name", "labels: folder"),
+        ),
+        (
+            of_classes("cat", "dog") | {f"bird/{n}.svg": b"<svg></svg>" for n in range(3)},
+            ("bird/0.svg (SVG",),
+        ),
+    ],
+)
+def test_what_is_no_class_is_asked_for(
+    tmp_path: Path, tree: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    said = said_by(tmp_path, write_tree(tmp_path / "pets.zip", tree))
+    for word in words:
+        assert word in said
+
+
+def test_archives_with_different_folders_above_the_classes_are_asked_for(tmp_path: Path) -> None:
+    first = write_tree(tmp_path / "a.zip", of_classes("mine/cat", "mine/dog"))
+    second = write_tree(tmp_path / "b.zip", of_classes("cat", "eel"))
+    assert "'mine'" in said_by(tmp_path, first, second)
+    same_top = write_tree(tmp_path / "c.zip", {"mine/eel/9.png": 9})
+    found = read_dataset(tmp_path / "ok", [first, same_top])
+    assert by_class(found) == CATS_AND_DOGS | {"eel": [9]}
+
+
+@pytest.mark.parametrize("container", ["pets.zip", "pets.tar", "pets.tar.gz"])
+def test_archives_that_were_joined_are_not_read_in_part(tmp_path: Path, container: str) -> None:
+    first = write_tree(tmp_path / container, of_classes("cat", "dog")).read_bytes()
+    second = write_tree(tmp_path / container, of_classes("eel", "fox")).read_bytes()
+    (tmp_path / container).write_bytes(first + second)
+    assert "other data stand" in said_by(tmp_path, tmp_path / container)
+
+
+def test_of_a_file_that_was_added_to_a_tar_again_the_last_is_taken(tmp_path: Path) -> None:
+    path = write_tree(tmp_path / "pets.tar", of_classes("cat", "dog"))
+    with tarfile.open(path, "a") as tar:
+        content = shade(77)
+        member = tarfile.TarInfo("cat/0.png")
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    assert by_class(read_dataset(tmp_path, path))["cat"] == [77, 1, 2]
+
+
+def test_a_link_to_a_folder_is_an_error(tmp_path: Path) -> None:
+    pets = write_tree(tmp_path / "pets", of_classes("cat", "eel"))
+    (tmp_path / "elsewhere").mkdir()
+    (pets / "dog").symlink_to(tmp_path / "elsewhere")
+    assert "pets/dog is a link to a folder" in said_by(tmp_path, pets)
+
+
+def test_a_name_in_utf8_beside_the_stored_one_is_taken(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "pets.zip", "w") as archive:
+        for number, kind in enumerate("猫犬"):
+            entry = zipfile.ZipInfo(f"{'?' * (number + 1)}/1.png")
+            name, stored = f"{kind}/1.png".encode(), entry.filename.encode()
+            field = b"\1" + struct.pack("<I", zlib.crc32(stored)) + name
+            entry.extra = struct.pack("<HH", 0x7075, len(field)) + field
+            archive.writestr(entry, shade(number))
+    assert by_class(read_dataset(tmp_path, tmp_path / "pets.zip")) == {"猫": [0], "犬": [1]}
+
+
+def test_a_new_name_that_differs_from_a_class_by_case_is_asked_for(tmp_path: Path) -> None:
+    pets = write_tree(tmp_path / "pets.zip", of_classes("dog", "dogs", "cat"))
+    said = said_by(tmp_path, pets, classes={"Dog": ["dogs"]})
+    assert "'Dog'" in said
+    assert "'dog'" in said
 
 
 # Damage of any kind

@@ -23,8 +23,8 @@ from stages.lib import params
 from stages.lib.command import UserError
 from stages.lib.files import natural_key, read_json
 from stages.prepare import FILES, prepare
-from stages.sources.arrays import ARRAYS, write_rows
 from stages.sources.archives import open_archives
+from stages.sources.arrays import ARRAYS, write_rows
 from stages.sources.decoding import READ_AHEAD, decode_and_resize
 from stages.sources.formats import Format
 from stages.sources.idx import write_idx

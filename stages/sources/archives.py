@@ -1,13 +1,16 @@
 """Archives: opening zip and tar files, and those within them, without unpacking them."""
 
+import bz2
+import gzip
 import io
+import lzma
 import shutil
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, Any
 
 from stages.lib.command import UserError
 from stages.sources.members import (
@@ -28,6 +31,11 @@ UNLABELLED = "test1.zip"
 # The first bytes of archives.
 ZIPS = (b"PK\3\4", b"PK\5\6")
 COMPRESSED_TARS = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\0": "xz"}
+UNPACK: dict[str, Callable[[IO[bytes]], Any]] = {
+    "gz": lambda file: gzip.GzipFile(fileobj=file),
+    "bz2": bz2.BZ2File,
+    "xz": lzma.LZMAFile,
+}
 NOT_READ = {b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!": "rar", b"\x28\xb5\x2f\xfd": "Zstandard"}
 
 
@@ -117,11 +125,14 @@ def check_archive(path: Path, location: str) -> str:
     """
     with path.open("rb") as file, TemporaryFile() as spool:
         kind = kind_of(file.read(512))
-        if kind not in COMPRESSED_TARS.values():
+        if kind not in UNPACK:
             _list(file, path.name, location, "latin-1", spool)
             return f".{kind}"
         file.seek(0)
-        with _errors_named(location), tarfile.open(fileobj=file, mode="r|*") as archive:
+        with (
+            _errors_named(location),
+            tarfile.open(fileobj=UNPACK[kind](file), mode="r|") as archive,
+        ):
             if archive.next() is None:
                 raise EOFError("no file in it")
         return f".tar.{kind}"
@@ -155,9 +166,10 @@ def _list(
         if kind == "zip":
             return list(list_zip(file, name, location, encoding))
         if kind == "tar":
-            return list(list_tar(file, name, location, encoding))
+            return list_tar(file, name, location, encoding)
         if kind:
-            return list(list_compressed_tar(file, name, location, encoding, spool))
+            unpacked = UNPACK[kind](file)
+            return list_compressed_tar(unpacked, name, location, encoding, spool)
     raise UserError(f"{location}: found {_describe(start)}, expected a zip or tar archive")
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from stages.sources.names import is_hidden, is_photograph
+from stages.sources.packing import list_visible
 from stages.sources.pixel_csv import is_pixel_csv
 from stages.sources.stored import reading
 from stages.sources.transfer import is_url
@@ -15,8 +17,6 @@ from stages.sources.transfer import is_url
 IDX = re.compile(r".*(images|imgs|labels)[-_.]idx\d-(ubyte|int)(\.gz)?", re.IGNORECASE)
 # Best first: where a source has several kinds, they are copies of each other.
 KINDS = {"idx": IDX, "npz": re.compile(r".*\.np[yz]"), "csv": re.compile(r".*\.csv(\.gz)?")}
-# More of these than of arrays make a folder or an archive one of photographs.
-PHOTOGRAPH = re.compile(r".*\.(jpe?g|png|webp|bmp|tiff?|gif|avif|heic)", re.IGNORECASE)
 
 
 def array_kind(name: str) -> str | None:
@@ -48,12 +48,11 @@ def hold_arrays(files: Sequence[str]) -> bool:
 
 
 def list_array_files(folder: Path) -> list[str]:
-    """Returns the paths of the array files in a folder and in those two levels below, sorted.
+    """Returns the paths of the array files in a folder, at any depth, sorted.
 
     Empty unless there are more arrays than photographs: CSV files beside these are their labels.
     """
-    paths = [path for depth in ("*", "*/*", "*/*/*") for path in folder.glob(depth)]
-    names = [path.relative_to(folder).as_posix() for path in paths if path.is_file()]
+    names = [name for name in list_visible(folder) if (folder / name).is_file()]
 
     def has_pixels(name: str) -> bool:
         with (folder / name).open("rb") as file:
@@ -80,13 +79,9 @@ def array_entries(path: Path) -> list[str]:
 
 
 def _choose_arrays(names: Iterable[str], has_pixels: Callable[[str], bool]) -> list[str]:
-    visible = {
-        name
-        for name in names
-        if not any(part.startswith((".", "__MACOSX", "@", "$")) for part in Path(name).parts)
-    }
+    visible = {name for name in names if not is_hidden(name)}
     found = {name: array_kind(PurePosixPath(name).name) for name in visible}
-    photographs = sum(PHOTOGRAPH.fullmatch(name) is not None for name in visible)
+    photographs = sum(map(is_photograph, visible))
     candidates = [name for name in visible if found[name]]
     if photographs and photographs >= len(candidates):
         return []

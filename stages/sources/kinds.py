@@ -5,8 +5,8 @@ import struct
 # The kinds that are decoded: cv2.imread's, but for those of floating-point values.
 READ = ("JPEG", "PNG", "WebP", "BMP", "TIFF", "GIF", "AVIF", "JPEG 2000", "PNM", "Sun raster")
 
-# Kinds of photographs that are not.
-OTHER_PHOTOGRAPHS = ("HEIC", "JPEG XL", "JPEG XR", "PSD")
+# Kinds that lie beside photographs without being meant as such.
+DOCUMENTS = ("PDF", "PostScript")
 START = 1000  # bytes that tell the kind
 
 # How a file starts, from https://www.garykessler.net/library/file_sigs.html and the formats' own
@@ -96,7 +96,7 @@ def is_picture(start: bytes | str) -> bool:
         start: Its first `START` bytes; a text stands for a file that could not be read.
     """
     kind = looks_like(start) if isinstance(start, bytes) else None
-    return kind in (*READ, *OTHER_PHOTOGRAPHS) or str(kind).startswith("camera raw")
+    return kind is not None and kind not in DOCUMENTS
 
 
 def _media_kind(start: bytes) -> str | None:

@@ -42,6 +42,8 @@ def read_table(
                 f"{name}: no column '{column}', found {', '.join(header) or 'nothing'}{hint} "
                 "(`prepare.labels: {csv: .., file: COLUMN, label: COLUMN}` names others)"
             )
+        if header.count(column) > 1:
+            raise UserError(f"{name}: the column '{column}' comes twice: take one out")
     at_file, at_label = header.index(file_column), header.index(label_column)
     labels: dict[str, str] = {}
     for number, row in enumerate(rows[1:], start=2):
@@ -52,6 +54,8 @@ def read_table(
                 f"{name}: row {number} has {len(row)} fields, expected {len(header)} as the header"
             )
         file, label = row[at_file].strip(), row[at_label].strip()
+        if "\n" in file + label:
+            raise UserError(f"{name}: row {number} has a quote that is not closed")
         if not file or not label:
             missing = file_column if not file else label_column
             raise UserError(f"{name}: row {number} has no {missing}")
@@ -62,13 +66,19 @@ def read_table(
 
 def has_columns(content: bytes, columns: Iterable[str]) -> bool:
     """Tells whether a table's header has all of `columns`."""
-    header = _split(content.split(b"\n", 1)[0].decode("utf-8-sig", "replace"))
+    try:
+        header = _split(content.split(b"\n", 1)[0].decode("utf-8-sig", "replace"))
+    except csv.Error:
+        return False
     return bool(header) and set(columns) <= set(header[0])
 
 
 def _read_rows(name: str, content: bytes, encoding: str | None) -> list[list[str]]:
     try:
-        return _split(content.decode("utf-8-sig"))
+        utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+        return _split(content.decode("utf-16" if utf16 else "utf-8-sig"))
+    except csv.Error as error:
+        raise UserError(f"{name}: no table: {error}") from None
     except UnicodeDecodeError:
         pass
     try:
@@ -82,7 +92,9 @@ def _read_rows(name: str, content: bytes, encoding: str | None) -> list[list[str
 def _split(text: str) -> list[list[str]]:
     header = text.partition("\n")[0]
     delimiter = max(DELIMITERS, key=header.count)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    rows = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True
+    )
     return [[field.strip() for field in row] for row in rows]
 
 
@@ -121,7 +133,7 @@ def match_files(
         elif len(indexes) > 1:
             raise UserError(
                 f"{name}: {file} fits {paths[indexes[0]]} and {paths[indexes[1]]}: write more of "
-                "the path"
+                "the path, or name the folder without labels under `prepare.unlabelled`"
             )
         elif found.setdefault(indexes[0], label) != label:
             path = paths[indexes[0]]

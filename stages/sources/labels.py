@@ -6,17 +6,19 @@ error that shows them.
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
-from unicodedata import normalize
 
 from stages.lib.command import UserError
-from stages.lib.params import nearest
-from stages.sources.layouts import STRUCTURE, below_top
+from stages.sources.class_names import fold
+from stages.sources.layouts import PARTS, STRUCTURE, below_top
 
 # Kaggle's names begin with the class: cat.0.jpg, dog.12499.jpg.
 KAGGLE_NAME = re.compile(r"([^.]+)\.\d+\.\w+")
+
+# Words for a share of the files, before a number: `batch_1`, `100CANON`.
+STORES = ("part", "batch", "fold", "session", "page", "canon", "day", "chunk", "shard", "folder")
 
 # The class of each photograph; None where this reading gives none.
 Labels = list[str | None]
@@ -42,7 +44,27 @@ def read_folders(folders: Sequence[tuple[str, ...]]) -> Reading:
     """Reads each class from the first folder that tells classes apart, below any common top."""
     rest, top = below_top(folders)
     words = f"its folder{f' in {top}/' if top else ''}"
-    return Reading("folder", words, [names[0].strip() or None if names else None for names in rest])
+    return Reading("folder", words, [_first(names) for names in rest])
+
+
+def read_folders_by_archive(folders: Sequence[tuple[str, ...]], archives: Sequence[str]) -> Reading:
+    """Reads likewise, but below the top of each archive where that has several folders."""
+    own: dict[str, list[int]] = defaultdict(list)
+    for at, archive in enumerate(archives):
+        own[archive].append(at)
+    rest = list(folders)
+    for places in own.values():
+        below, _ = below_top([folders[at] for at in places])
+        if len({names[:1] for names in below if names}) > 1:
+            for at, names in zip(places, below, strict=True):
+                rest[at] = names
+    rest, _ = below_top(rest)
+    words = "its folder below the top of its archive"
+    return Reading("folder", words, [_first(names) for names in rest])
+
+
+def _first(names: tuple[str, ...]) -> str | None:
+    return names[0].strip() or None if names else None
 
 
 def read_names(paths: Sequence[str]) -> Reading:
@@ -81,6 +103,14 @@ def choose(
         UserError: No reading is possible, or more than one.
     """
     by_folder = len(_classes(folders)) > 1
+    if table and by_folder:
+        pairs = zip(table.labels, folders.labels, strict=True)
+        missing = next((at for at, (own, label) in enumerate(pairs) if label and not own), None)
+        if missing is not None:
+            raise UserError(
+                f"{where}: {table.words} does not name {paths[missing]}, which a class folder "
+                f"holds: say `prepare.labels: folder` or `prepare.labels: {table.key}`"
+            )
     named = sum(label is not None for label in names.labels)
     by_name = 2 * named >= len(paths) > 0 and (len(_classes(names)) > 1 or not by_folder)
     if table and by_folder and not _agree(table, folders):
@@ -106,20 +136,46 @@ def choose(
     )
 
 
-def check_folders(where: str, paths: Sequence[str], folders: Sequence[tuple[str, ...]]) -> None:
+def check_folders(
+    where: str,
+    paths: Sequence[str],
+    folders: Sequence[tuple[str, ...]],
+    archives: Sequence[str],
+) -> None:
     """Raises a `UserError` if it is unclear which folders are the classes.
 
-    Either a folder beside them says how files are stored (`cat`, `images`), or two levels of
-    folders are crossed: `day/cat`, `day/dog`, `night/cat`, `night/dog`.
+    Folders say how files are stored (`images`, `batch_1`, dates, `my_train`); one has a tree of the
+    classes again; archives have different tops; or two levels are crossed: `day/cat`, `day/dog`,
+    `night/cat`, `night/dog`.
     """
-    rest, _ = below_top(folders)
+    rest, top = below_top(folders)
     first = {names[0] for names in rest if names}
-    structural = sorted(name for name in first if _plain(name) in STRUCTURE)
-    if structural and len(structural) < len(first):
-        other = sorted(first - set(structural))[0]
+    stored = [name for name in sorted(first) if _plain(name) in STRUCTURE]
+    if stored or _are_stores(first):
+        name = [*stored, *sorted(first)][0]
         raise UserError(
-            f"{where}: the folder '{structural[0]}' stands beside '{other}': is it a class? Say "
-            "`prepare.labels: folder` if it is, or name it under `prepare.unlabelled`"
+            f"{where}: is '{'/'.join(filter(None, (top, name)))}' a class, beside "
+            f"'{min(first - {name})}'? Say `prepare.labels: folder` if it is, or name what is none "
+            "under `prepare.unlabelled`"
+        )
+    again = defaultdict[str, set[str]](set)
+    for names in rest:
+        again[names[0] if names else ""] |= set(names[1:]) & first
+    twice = next((name for name, inside in sorted(again.items()) if len(inside) > 1), None)
+    if twice:
+        raise UserError(
+            f"{where}: '{twice}' stands beside the classes and has the folders "
+            f"{', '.join(sorted(again[twice])[:3])} too: take it out, or name it under "
+            "`prepare.unlabelled`"
+        )
+    one_by_one = read_folders_by_archive(folders, archives)
+    other = [] if top else _differ(read_folders(folders), one_by_one)
+    if other:
+        outer, inner = rest[other[0]][0], one_by_one.labels[other[0]]
+        raise UserError(
+            f"{where}: is the class of {paths[other[0]]} '{outer}' or '{inner}'? Say "
+            f"`prepare.labels: folder` for '{outer}', or pack all archives with the same folders "
+            "above the classes"
         )
     second: dict[str, set[str]] = defaultdict(set)
     for names in rest:
@@ -131,6 +187,16 @@ def check_folders(where: str, paths: Sequence[str], folders: Sequence[tuple[str,
             f"{where}: is the class of {paths[at]} '{outer}' or '{inner}'? Say `prepare.labels: "
             f"folder` for '{outer}', or name the folders so that the outer one is the class"
         )
+
+
+def _are_stores(names: set[str]) -> bool:
+    """Tells folders that differ by a number, a date or a part and say how files are stored."""
+    if all(re.fullmatch(r"\d{4}[-_. ]?\d\d[-_. ]?\d\d", name) for name in names):
+        return True
+    words = [_plain(name).split("_") for name in names]
+    stems = {" ".join(word for word in some if word not in PARTS) for some in words}
+    stored = {word for some in words for word in some} & {*STRUCTURE, *STORES}
+    return len(stems) == 1 < len(names) and bool(stored)
 
 
 def _classes(reading: Reading) -> set[str]:
@@ -159,7 +225,7 @@ def _plain(name: str) -> str:
 def _tell(classes: set[str]) -> bool:
     """Tells whether names differ by more than numbers and words about storage."""
     words = {"" if (word := _plain(name)) in STRUCTURE else word for name in classes}
-    return len(words - {"part", "batch", "set", "fold", "new", "more", "extra", ""}) > 1
+    return len(words - {*STORES, "new", "more", "extra", ""}) > 1
 
 
 def _ambiguous(where: str, paths: Sequence[str], first: Reading, second: Reading) -> UserError:
@@ -169,52 +235,3 @@ def _ambiguous(where: str, paths: Sequence[str], first: Reading, second: Reading
         f"'{second.labels[at]}' ({second.words})? Say `prepare.labels: {first.key}` or "
         f"`prepare.labels: {second.key}`"
     )
-
-
-def fold(label: str) -> str:
-    """Returns a class name in small letters and in one Unicode form (NFC)."""
-    return normalize("NFC", label).strip().lower()
-
-
-def name_classes(
-    where: str, labels: Labels, archives: Sequence[str], classes: Mapping[str, Sequence[str]]
-) -> Labels:
-    """Gives the classes their names: as `classes` says, else in small letters.
-
-    Args:
-        where: What holds the photographs, for messages.
-        labels: What the photographs' folders, names or table say.
-        archives: The archive of each photograph.
-        classes: Names of classes, and what is to be called so.
-
-    Raises:
-        UserError: `classes` renames what is not there, or one archive has two classes that differ
-            by upper and lower case or their Unicode form alone.
-    """
-    named = {normalize("NFC", old): new for new, olds in classes.items() for old in olds}
-    known = {normalize("NFC", label) for label in labels if label}
-    for old in named:
-        if fold(old) not in map(fold, known):
-            match = nearest(old, known)
-            hint = f"; did you mean '{match}'?" if match else ""
-            raise UserError(
-                f"{where}: `prepare.classes` names '{old}', found "
-                f"{', '.join(sorted(known)[:10])}{hint}"
-            )
-    by_fold = {fold(old): new for old, new in named.items()}
-    spellings: dict[tuple[str, str], str] = {}
-    for label, archive in zip(labels, archives, strict=True):
-        if label:
-            other = spellings.setdefault((archive, fold(label)), label)
-            if other != label and not {normalize("NFC", name) for name in (label, other)} <= set(
-                named
-            ):
-                raise UserError(
-                    f"{where}: {archive} has the classes {other!r} and {label!r}, which differ by "
-                    "case or Unicode form alone: say in `prepare.classes` which is which, such as "
-                    f"{{{fold(label)}: [{other}, {label}]}} if they are one"
-                )
-    return [
-        label and (named.get(normalize("NFC", label)) or by_fold.get(fold(label)) or fold(label))
-        for label in labels
-    ]

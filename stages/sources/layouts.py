@@ -1,31 +1,36 @@
 """What the folders of photographs say: which part of a split, and which have no labels."""
 
-from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from unicodedata import normalize
 
 from stages.lib.command import UserError
 from stages.sources.names import without_archive_suffix
 
-# The names of folders that people give to the parts of a split.
+# The words with which people name the parts of a split, at either end of a name: `train`,
+# `training_set`, `seg_train`, `asl_alphabet_test`.
 PARTS = {
-    **dict.fromkeys(("train", "training", "trainset", "train_set", "training_set"), "train"),
+    **dict.fromkeys(("train", "training", "trainset"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "valid"),
-    **dict.fromkeys(("val_set", "valid_set", "validation_set"), "valid"),
-    **dict.fromkeys(("test", "testing", "testset", "test_set", "testing_set"), "test"),
-    **dict.fromkeys(("seg_train", "train_images"), "train"),  # Intel's scenes, and others
-    **dict.fromkeys(("seg_test", "test_images"), "test"),
-    **dict.fromkeys(("seg_val", "val_images", "valid_images"), "valid"),
+    **dict.fromkeys(("test", "testing", "testset"), "test"),
 }
-# .. and to photographs without labels: Kaggle's cats and dogs, a course's, Intel's scenes.
+# .. and photographs without labels: Kaggle's cats and dogs, a course's, Intel's scenes.
 UNLABELLED = ("test1", "single_prediction", "seg_pred", "unlabelled", "unlabeled")
 # Words that say how files are stored, not what they show.
-STRUCTURE = (
-    *("data", "dataset", "datasets", "images", "image", "imgs", "img", "jpg", "jpegs", "png"),
-    *("photos", "photo", "photographs", "pictures", "pics", "raw", "files", "archive", "all"),
-    *PARTS,
+STRUCTURE = frozenset(
+    [
+        *("data", "dataset", "datasets", "images", "image", "imgs", "img", "jpg", "jpegs", "png"),
+        *("photos", "photo", "photographs", "pictures", "pics", "raw", "files", "archive", "all"),
+        *("original", "originals", "resized", "augmented", "cropped", "processed", "set"),
+        *PARTS,
+    ]
 )
+# Folders of masks: a picture in them belongs to the photograph of the same name.
+MASKS = ("masks", "trimaps", "annotations", "segmentations", "ground_truth", "groundtruth")
+MASK_SUFFIX = re.compile(r"(.+)[ _-](mask|seg|segmentation)(_\d+)?")
 
 
 @dataclass(frozen=True)
@@ -65,65 +70,140 @@ def lay_out(where: str, places: Sequence[Place], unlabelled: Collection[str]) ->
     Raises:
         UserError: A folder of `unlabelled` is not there, or only some photographs are in a part.
     """
-    further = [tuple(PurePosixPath(folder.lower()).parts) for folder in unlabelled]
+    further = [tuple(PurePosixPath(_fold(folder)).parts) for folder in unlabelled]
     for folder, names in zip(unlabelled, further, strict=True):
-        if not any(_contains(_names(p), names) for p in places):
+        if not names or not any(_contains(_names(p), names) for p in places):
             raise UserError(f"{where}: no folder '{folder}', which `prepare.unlabelled` names")
     marked = [
-        Place(p.roots, p.folders, labelled=not _is_unlabelled(_names(p), further)) for p in places
+        replace(p, labelled=not any(_contains(_names(p), names) for names in further))
+        for p in places
     ]
-    found = [_part(p) if p.labelled else p for p in marked]
+    marked = _leave_out_unlabelled(where, marked)
+    found = _find_parts(marked)
     parts = {p.part for p in found if p.labelled}
     if len(parts - {None}) < 2:  # all in train/: nothing is split
-        return [p if p.labelled else f for p, f in zip(marked, found, strict=True)]
+        return marked
     if None in parts:
         outside = next(p for p in found if p.labelled and p.part is None)
+        inside = next(p for p in marked if found[marked.index(p)].part)
         raise UserError(
-            f"{where}: the folders {', '.join(sorted(_part_names(marked)))} are the parts of a "
-            f"split, but '{'/'.join((*outside.roots[-1:], *outside.folders))}' is in none of them: "
+            f"{where}: '{_path(inside)}' is in a part of a split, '{_path(outside)}' is in none: "
             "move it into one, or name it under `prepare.unlabelled`"
         )
     return found
 
 
+def _leave_out_unlabelled(where: str, places: Sequence[Place]) -> list[Place]:
+    """Marks the photographs in folders or archives that are called so."""
+    found, above = [], defaultdict[str, set[tuple[str, ...]]](set)
+    for place in places:
+        at = next((at for at, name in enumerate(_names(place)) if name in UNLABELLED), None)
+        if place.labelled and at is not None and at >= len(place.roots):
+            above[_names(place)[at]].add((*place.roots, *place.folders)[:at])
+        found.append(replace(place, labelled=place.labelled and at is None))
+    for name, folders in above.items():
+        first, *others = sorted(folders)
+        second = next((names for names in others if names[0] == first[0]), None)
+        if second:
+            raise UserError(
+                f"{where}: photographs in '{name}' have no labels, but it is in both "
+                f"'{'/'.join(first)}' and '{'/'.join(second)}': name it under "
+                "`prepare.unlabelled` if they have none, or call it otherwise"
+            )
+    return found
+
+
+def _find_parts(places: Sequence[Place]) -> list[Place]:
+    """Returns the places with their parts, where several names tell parts of the same thing."""
+    labelled = [(*p.roots, *p.folders) for p in places if p.labelled]
+    # What all share is called so by chance: test/train/cat, test/val/cat.
+    shared = [len(set(names)) == 1 for names in zip(*labelled, strict=False)]
+    top = [*shared, False].index(False)
+    named = [_name_parts(p, top) if p.labelled else {} for p in places]
+    kinds = Counter(what for names in named for _, what in names.values())
+    parts_of = {
+        what: {part for names in named for part, other in names.values() if other == what}
+        for what in kinds
+    }
+    found = []
+    for place, names in zip(places, named, strict=True):
+        told = {at: part for at, (part, what) in names.items() if len(parts_of[what]) > 1}
+        inside = [at for at in told if at >= len(place.roots)]
+        at = min(inside or told, default=None)
+        if at is None:
+            found.append(place)
+            continue
+        first = len(place.roots)
+        kept = [n for i, n in enumerate(place.folders, first) if i >= top and i != at]
+        found.append(replace(place, folders=tuple(kept), part=told[at]))
+    return _without_repeated(found)
+
+
+def _name_parts(place: Place, top: int) -> dict[int, tuple[str, str]]:
+    """Returns the part that a name tells and the rest of the name, by its position."""
+    names: dict[int, tuple[str, str]] = {}
+    for at, name in enumerate((*place.roots, *place.folders)):
+        words = re.findall(r"[^\W\d_]+", name.lower())
+        for own in (words[:1], words[-1:]) if at >= top else ():
+            if own and own[0] in PARTS:
+                rest = [word for word in words if word != own[0] and word not in STRUCTURE]
+                names[at] = (PARTS[own[0]], " ".join(rest))
+    return names
+
+
+def _without_repeated(places: Sequence[Place]) -> list[Place]:
+    """Takes out the second of two folders that name a part: seg_train/seg_train/forest."""
+    repeated = {
+        part
+        for part in PARTS.values()
+        if all(
+            p.folders and _name_parts(replace(p, roots=()), 0).get(0, ("",))[0] == part
+            for p in places
+            if p.part == part
+        )
+    }
+    return [replace(p, folders=p.folders[1:]) if p.part in repeated else p for p in places]
+
+
+def refuse_masks(where: str, paths: Iterable[str]) -> None:
+    """Raises a `UserError` if half of some pictures are masks of the others, by their names."""
+    stems = defaultdict[str, set[str]](set)
+    for path in map(PurePosixPath, paths):
+        stems[str(path.parent)].add(path.stem)
+    everywhere = Counter(stem for names in stems.values() for stem in names)
+    for folder, names in sorted(stems.items()):
+        beside = sum(1 for n in names if (m := MASK_SUFFIX.fullmatch(n)) and m[1] in names)
+        if 4 * beside >= len(names) > 1:
+            raise UserError(
+                f"{where}: '{folder}' has masks beside photographs: name the photographs alone in "
+                "a table, `prepare.labels: {csv: ..}`, or take the masks out"
+            )
+        if any(part.lower() in MASKS for part in PurePosixPath(folder).parts):
+            twins = sum(
+                everywhere[MASK_SUFFIX.sub(r"\1", n)] > (MASK_SUFFIX.sub(r"\1", n) == n)
+                for n in names
+            )
+            if 2 * twins >= len(names):
+                raise UserError(
+                    f"{where}: '{folder}' has masks of the other photographs: set "
+                    f"`prepare.unlabelled: [{folder}]`, or take them out"
+                )
+
+
+def _fold(name: str) -> str:
+    return normalize("NFC", name).strip().lower()
+
+
 def _names(place: Place) -> tuple[str, ...]:
-    return tuple(name.lower() for name in (*place.roots, *place.folders))
+    return tuple(_fold(name) for name in (*place.roots, *place.folders))
+
+
+def _path(place: Place) -> str:
+    return "/".join((*place.roots[-1:], *place.folders))
 
 
 def _contains(names: tuple[str, ...], run: tuple[str, ...]) -> bool:
     return any(names[at : at + len(run)] == run for at in range(len(names) - len(run) + 1))
-
-
-def _is_unlabelled(names: tuple[str, ...], further: list[tuple[str, ...]]) -> bool:
-    return any(name in UNLABELLED for name in names) or any(
-        _contains(names, run) for run in further
-    )
-
-
-def _word(name: str) -> str:
-    return name.lower().replace("-", "_").replace(" ", "_")
-
-
-def _part(place: Place) -> Place:
-    """Returns the place with the part that the first such folder or archive names."""
-    for names in (place.roots, place.folders):
-        for name in names:
-            part = PARTS.get(_word(name))
-            if part:
-                # Intel's scenes have seg_train/seg_train/forest/1.jpg.
-                rest = tuple(f for f in place.folders if PARTS.get(_word(f)) != part)
-                return Place(place.roots, rest, part)
-    return place
-
-
-def _part_names(places: Sequence[Place]) -> set[str]:
-    return {
-        name
-        for place in places
-        if place.labelled
-        for name in (*place.roots, *place.folders)
-        if _word(name) in PARTS
-    }
 
 
 def below_top(folders: Sequence[tuple[str, ...]]) -> tuple[list[tuple[str, ...]], str]:

@@ -60,7 +60,8 @@ def _list_path(location: str) -> list[str]:
             f"folder){hint}"
         )
     if path.is_dir():
-        return _list_folder(path, location)
+        # `..` and `.` have no name to store the photographs under.
+        return _list_folder(path.resolve() if path.name in ("", "..") else path, location)
     if not array_kind(path.name) and not is_table(path.name):
         check_archive(path, location)
     return [str(path)]
@@ -73,6 +74,8 @@ def _list_folder(folder: Path, location: str) -> list[str]:
         refuse_mixture(f"the folder {location}", visible)
         return [str(folder)]
     archives = [name for name in visible if is_archive(name)]
+    if not arrays and any("/" in name for name in archives):
+        return [str(folder)]  # its folders may be the parts of a split
     tables = [name for name in visible if is_table(name)] if archives and not arrays else []
     files = [*arrays, *(str(folder / name) for name in (*archives, *tables))]
     if not files:

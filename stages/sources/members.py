@@ -5,6 +5,7 @@ import io
 import lzma
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -116,9 +117,12 @@ def list_zip(file: IO[bytes], name: str, location: str, encoding: str | None) ->
         encoding: The encoding of names that are not UTF-8.
     """
     archive = zipfile.ZipFile(file)
+    if archive.infolist() and min(entry.header_offset for entry in archive.infolist()) > 0:
+        raise zipfile.BadZipFile("other data stand before its first file")
     for entry in archive.infolist():
         # Without the flag for UTF-8, zipfile takes names for code page 437.
         stored = entry.orig_filename.encode("utf-8" if entry.flag_bits & 0x800 else "cp437")
+        stored = _read_unicode_name(entry.extra, stored) or stored
         decoded = _decode(stored, encoding, location)
         if decoded.endswith(("/", "\\")):
             continue
@@ -131,6 +135,21 @@ def list_zip(file: IO[bytes], name: str, location: str, encoding: str | None) ->
             method = "Deflate64" if entry.compress_type == 9 else "a rare method"
             refused = f"compressed with {method}, which is not read: pack it anew"
         yield Member(name, path, entry.file_size, refused, partial(archive.open, entry))
+
+
+def _read_unicode_name(extra: bytes, stored: bytes) -> bytes | None:
+    """Returns the name in UTF-8 from the extra field of WinRAR and others (APPNOTE, 4.6.9)."""
+    while len(extra) >= 4:
+        kind, size = struct.unpack_from("<HH", extra)
+        version, checksum = extra[4:5], extra[5:9]
+        if (
+            kind == 0x7075
+            and version == b"\1"
+            and checksum == struct.pack("<I", zlib.crc32(stored))
+        ):
+            return extra[9 : 4 + size]
+        extra = extra[4 + size :]
+    return None
 
 
 class _Header(tarfile.TarInfo):
@@ -151,24 +170,39 @@ def _read_header(read: Callable[[tarfile.TarFile], Any], archive: tarfile.TarFil
         raise tarfile.ReadError(str(error)) from None
 
 
-def list_tar(file: IO[bytes], name: str, location: str, encoding: str | None) -> Iterator[Member]:
-    """Yields the files in a tar that is not compressed; takes what `list_zip` takes."""
+def list_tar(file: IO[bytes], name: str, location: str, encoding: str | None) -> list[Member]:
+    """Returns the files in a tar that is not compressed; takes what `list_zip` takes.
+
+    Of a file that was added again, the last is taken, as tar does.
+    """
+    members: dict[str, Member] = {}
     with tarfile.open(fileobj=file, mode="r:", tarinfo=_Header) as archive:
         for entry in archive:
             if not entry.isdir():
                 path, refused = _name(entry, encoding, location)
                 content = partial(open_region, file, entry.offset_data, entry.size)
-                yield Member(name, path, entry.size, refused, content)
+                members[path] = Member(name, path, entry.size, refused, content)
+        file.seek(archive.offset)
+        _check_end(file)
+    return list(members.values())
 
 
 def list_compressed_tar(
     file: IO[bytes], name: str, location: str, encoding: str | None, spool: IO[bytes]
-) -> Iterator[Member]:
-    """Yields the files in a compressed tar; takes what `list_zip` takes.
+) -> list[Member]:
+    """Returns the files in a compressed tar, likewise.
 
     Such an archive is read from its beginning alone: its files are copied to the end of `spool`.
+
+    Args:
+        file: The archive, unpacked while it is read.
+        name: See `list_zip`.
+        location: See `list_zip`.
+        encoding: See `list_zip`.
+        spool: A temporary file.
     """
-    with tarfile.open(fileobj=file, mode="r|*", tarinfo=_Header) as archive:
+    members: dict[str, Member] = {}
+    with tarfile.open(fileobj=file, mode="r|", tarinfo=_Header) as archive:
         for entry in archive:
             if entry.isdir():
                 continue
@@ -179,7 +213,16 @@ def list_compressed_tar(
             if source:
                 shutil.copyfileobj(source, spool, CHUNK)
             content = partial(open_region, spool, start, entry.size)
-            yield Member(name, path, entry.size, refused, content)
+            members[path] = Member(name, path, entry.size, refused, content)
+        _check_end(file)
+    return list(members.values())
+
+
+def _check_end(file: IO[bytes]) -> None:
+    """Raises a `ReadError` if there is anything but zeros: tarfile would not read it."""
+    while block := file.read(CHUNK):
+        if block.strip(b"\0"):
+            raise tarfile.ReadError("other data stand behind its last file")
 
 
 def _name(entry: tarfile.TarInfo, encoding: str | None, location: str) -> tuple[str, str]:

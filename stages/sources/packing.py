@@ -25,6 +25,11 @@ def pack(folder: Path, target: Path) -> None:
             path = folder / name
             try:
                 entry = new_entry(name)
+                if path.is_symlink() and path.is_dir():
+                    raise UserError(
+                        f"{path} is a link to a folder: name what it leads to in `source`, or put "
+                        "the folder itself there"
+                    )
                 if path.is_symlink():
                     entry.external_attr = (stat.S_IFLNK | 0o777) << 16
                     archive.writestr(entry, str(path.readlink()))

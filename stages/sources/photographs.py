@@ -12,10 +12,11 @@ from stages.lib.command import UserError
 from stages.lib.files import natural_key
 from stages.sources import label_tables, labels
 from stages.sources.arrays import LeftOut
+from stages.sources.class_names import name_classes
 from stages.sources.formats import Photos, Table
 from stages.sources.kinds import START, is_picture
 from stages.sources.labels import Reading
-from stages.sources.layouts import Place, lay_out, place
+from stages.sources.layouts import Place, lay_out, place, refuse_masks
 from stages.sources.members import Member
 from stages.sources.names import is_hidden, is_photograph, tidy
 
@@ -90,6 +91,8 @@ def find_photographs(
             left_out.append((member.file, "hidden, or made by the system"))
         elif is_photograph(member.path) or is_picture(member.read(START)):
             pictures.append(member)
+        elif member.refused == "a link" and not PurePosixPath(member.path).suffix:
+            broken.append((member.file, "a link, perhaps to a folder"))
         else:
             left_out.append((member.file, member.refused or "no photograph"))
             if member.path.lower().endswith(label_tables.SUFFIXES):
@@ -97,9 +100,11 @@ def find_photographs(
     pictures.sort(key=lambda member: (member.path, member.archive))
     places = lay_out(where, [place(m.archive, m.path) for m in pictures], options.unlabelled)
     labelled = [at for at, found in enumerate(places) if found.labelled]
+    if options.labels != "folder":
+        refuse_masks(where, [pictures[at].path for at in labelled])
     reading, places = _read(where, pictures, places, labelled, tables, options)
     archives = [pictures[at].archive for at in labelled]
-    named = labels.name_classes(where, reading.labels, archives, options.classes)
+    named = name_classes(where, reading.labels, archives, options.classes)
     classes = dict(zip(labelled, named, strict=True))
     photographs = []
     for at, (member, found) in enumerate(zip(pictures, places, strict=True)):
@@ -135,12 +140,23 @@ def _read(
         if len({places[at].part for at in labelled}) == 1:
             places = [replace(found, part=None) for found in places]
     if len(readings) == 1 or not labelled:
+        _check_parts(where, readings[0], [places[at].part for at in labelled])
         return readings[0], places
     folders, names, *table = readings
     reading = labels.choose(where, paths, folders, names, table[0] if table else None)
     if reading is folders:
-        labels.check_folders(where, paths, [places[at].folders for at in labelled])
+        archives = [pictures[at].archive for at in labelled]
+        labels.check_folders(where, paths, [places[at].folders for at in labelled], archives)
     return reading, places
+
+
+def _check_parts(where: str, reading: Reading, parts: Sequence[str | None]) -> None:
+    for part in sorted({part for part in parts if part}):
+        if not any(own for own, at in zip(reading.labels, parts, strict=True) if at == part):
+            raise UserError(
+                f"{where}: no photograph of the {part} part has a class in {reading.words}: add "
+                "them, or name the part's folder under `prepare.unlabelled`"
+            )
 
 
 def _readings(
