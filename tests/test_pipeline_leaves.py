@@ -59,6 +59,7 @@ WORDS = {
     "application": "MobileNetV2",
     "kernel_initializer": "GlorotNormal",
     "title": "Another title",
+    "submission": "probability",
 }
 Path_ = tuple[str | int, ...]
 
