@@ -5,12 +5,11 @@ images: files of any kind that OpenCV reads, folders and archives of them, or `-
 paths on standard input. Writes one line per image, in the order given: path, class, probability.
 
 A photograph is resized as `prepare` does. For a network of one channel, an image is made to look
-as MNIST's digits do: see `to_digit`. Where it shows no digit, or the likeliest class is not likely
-enough, the class is `unsure` (in JSON null), with that class's probability, and 0 without a digit.
+as MNIST's digits do: see `to_digit`. Where it shows no digit, or no class is likely enough, the
+class is `unsure` (in JSON null), with the likeliest class's probability, and 0 without a digit.
 
-The exit status is 0 if all images were read; 1 if one was not (standard error names it and says
-why; the others are classified) or the model is missing; 2 if the command was wrong. Few images are
-in memory, however many come.
+The exit status is 0 if all images were read; 1 if one was not (standard error says why; the others
+are classified) or the model is missing; 2 if the command was wrong. Few images are in memory.
 """
 
 import argparse
@@ -24,7 +23,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stdout
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import PositiveInt
@@ -39,7 +37,6 @@ from stages.sources.formats import Format
 from stages.sources.image_files import Content, read_contents
 
 BATCH_SIZE = 250
-
 # What is said of a digit whose likeliest class has less than this probability: of MNIST's own test
 # digits 0.4%, of which 56% would be wrong.
 SURE, UNSURE = 0.5, "unsure"
@@ -204,8 +201,7 @@ def write_answers(answers: Iterable[tuple[str, Answer]], form: str) -> bool:
             continue
         name, probability = answer
         if form == "json":
-            row: dict[str, Any] = {"path": path, "class": name}
-            print(json.dumps(row | {"probability": round(probability, 4)}))
+            print(json.dumps({"path": path, "class": name, "probability": round(probability, 4)}))
         elif form == "csv":
             table.writerow([path, name or UNSURE, f"{probability:.4f}"])
         else:
@@ -234,9 +230,9 @@ def main(*arguments: str) -> None:
     interpolation: Interpolation = getattr(prepared, "interpolation", "area")
     max_pixels: int = getattr(prepared, "max_pixels", MAX_PIXELS)
 
-    contents = read_contents(list_paths(options.images))
     images = decode_ahead(
-        contents, lambda content: to_pixels(content, shape, interpolation, max_pixels)
+        read_contents(list_paths(options.images)),
+        lambda content: to_pixels(content, shape, interpolation, max_pixels),
     )
     answers = classify(images, lambda: load_model(path, classes), classes)
     # A path need not be valid UTF-8: write its bytes back as they came in.

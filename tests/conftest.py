@@ -109,9 +109,9 @@ def write_photographs(folder: Path) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks as slow what needs the tiny project: making it takes a minute."""
+    """Marks as slow what takes minutes, or needs the tiny project: making it takes one."""
     for item in items:
-        if "reproduced" in getattr(item, "fixturenames", ()):
+        if "reproduced" in getattr(item, "fixturenames", ()) or item.get_closest_marker("long"):
             item.add_marker(pytest.mark.slow)
 
 

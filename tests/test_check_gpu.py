@@ -29,7 +29,7 @@ def test_without_a_gpu_it_says_so_in_one_line() -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_trainings_on_one_device_are_the_same_bytes(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

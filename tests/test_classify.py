@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from photograph_files import CONTAINERS, write_tree, zip_of
 from ruamel.yaml import YAML
 
 from stages import classify as stage
@@ -206,6 +207,30 @@ def test_a_zip_is_read_without_unpacking_it(
     rows, errors = classified(capsys, "colours", str(path), status=1)
     assert [row[1] for row in rows] == ["green"]
     assert errors == [f"{path}/d/10.png: damaged in its archive"]
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_pictures_are_found_by_their_content_in_every_container(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, container: str
+) -> None:
+    tree = {"red": even(RED), "b/blue.dat": even(BLUE, ".jpg"), "@eaDir/1.png": even(GREEN)}
+    path = write_tree(tmp_path / container, tree | {"notes.txt": b"none"})
+    rows, errors = classified(capsys, "colours", str(path))
+    assert [row[:2] for row in rows] == [[f"{path}/b/blue.dat", "blue"], [f"{path}/red", "red"]]
+    assert errors == []
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_member_is_named_and_the_others_are_classified(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, method: int
+) -> None:
+    path = tmp_path / "all.zip"
+    content = bytearray(zip_of({"1.png": even(RED), "2.png": even(BLUE)}, method))
+    content[60:90] = bytes(30)
+    path.write_bytes(content)
+    rows, errors = classified(capsys, "colours", str(path), status=1)
+    assert [row[1] for row in rows] == ["blue"]
+    assert errors == [f"{path}/1.png: damaged in its archive"]
 
 
 def test_broken_files_are_named_and_the_rest_goes_on(

@@ -107,6 +107,7 @@ def test_an_experiment_is_run_shown_applied_and_branched(
     assert "shorter" in project.run("git", "branch", "--list")
 
 
+@pytest.mark.long
 def test_a_grid_is_queued_and_run(two_commits: Project, tmp_path: Path) -> None:
     project = two_commits.copy(tmp_path / "project")
     project.run(*("dvc", "exp", "run", "--queue", "-S", "models.dense.training.batch_size=8,32"))
