@@ -10,6 +10,7 @@ import random
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,10 @@ TEST_LABELS = np.arange(6, dtype=np.uint8) % 3
 CONTENTS = (TRAIN, TRAIN_LABELS, TEST, TEST_LABELS)
 
 Dataset = dict[str, Any]
+
+
+# Without the clock, so that tests with such contents have the same names in every process.
+pack = partial(gzip.compress, mtime=0)
 
 
 def idx(array: np.ndarray, kind: int = 8) -> bytes:
@@ -137,7 +142,7 @@ NAMES = {
 
 def idx_files(names: Sequence[str] = IDX_NAMES, contents: Sequence[Any] = CONTENTS) -> Any:
     return {
-        name: gzip.compress(idx(array)) if name.endswith(".gz") else idx(array)
+        name: pack(idx(array)) if name.endswith(".gz") else idx(array)
         for name, array in zip(names, contents, strict=True)
     }
 
@@ -231,9 +236,9 @@ def test_the_class_of_qmnist_is_the_first_of_its_columns(tmp_path: Path) -> None
         return np.column_stack([labels, rest]).astype(">i4")
 
     files = {
-        "qmnist-train-images-idx3-ubyte.gz": gzip.compress(idx(TRAIN)),
-        "qmnist-train-labels-idx2-int.gz": gzip.compress(idx(columns(TRAIN_LABELS), 12)),
-        "qmnist-test-images-idx3-ubyte.gz": gzip.compress(idx(TEST)),
+        "qmnist-train-images-idx3-ubyte.gz": pack(idx(TRAIN)),
+        "qmnist-train-labels-idx2-int.gz": pack(idx(columns(TRAIN_LABELS), 12)),
+        "qmnist-test-images-idx3-ubyte.gz": pack(idx(TEST)),
         "qmnist-test-labels-idx2-int": idx(columns(TEST_LABELS), 12),
     }
     check(prepared(tmp_path, str(write(tmp_path / "mine", files)), format="idx"))
@@ -285,7 +290,7 @@ def test_a_part_without_its_other_file_is_an_error_with_its_name(
 def test_arrays_that_are_no_labelled_images_are_refused(
     tmp_path: Path, name: str, array: np.ndarray, words: Sequence[str]
 ) -> None:
-    write(tmp_path / "mine", idx_files() | {name: gzip.compress(idx(array))})
+    write(tmp_path / "mine", idx_files() | {name: pack(idx(array))})
     refused(tmp_path, *words, format="idx")
 
 
@@ -496,7 +501,7 @@ def test_csv_files_of_pixels_are_read(tmp_path: Path, form: str, packing: str) -
         for part, images, labels in (("train", TRAIN, TRAIN_LABELS), ("test", TEST, TEST_LABELS))
     }
     if packing == "gzip":
-        files = {f"{name}.gz": gzip.compress(content) for name, content in files.items()}
+        files = {f"{name}.gz": pack(content) for name, content in files.items()}
     elif packing == "zip":
         files = {"archive.zip": zip_of(files)}
     elif packing == "zips":
@@ -612,7 +617,7 @@ def broken(old: str, new: str) -> bytes:
         (broken("0,7,7,7,7", "0,7;7,7,7"), ("separated by one of",)),
         (b"\n\n", ("no line in it",)),
         (b"<html>", ("'<html>'", "separated by one of")),
-        (gzip.compress(broken("2,7", "2,7"))[:-4], ("cut off or damaged",)),
+        (pack(broken("2,7", "2,7"))[:-4], ("cut off or damaged",)),
         (b"label,class,a,b,c,d\n1,1,2,3,4,5\n0,1,2,3,4,5\n", ("label, class", "label_column")),
     ],
 )
@@ -760,7 +765,7 @@ def zeros() -> bytes:
 def test_a_gzip_bomb_given_as_idx_is_refused_with_memory_flat(
     tmp_path: Path, start: str, zeros: bytes
 ) -> None:
-    files = idx_files() | {IDX_NAMES[0]: gzip.compress(STARTS[start]) + zeros}
+    files = idx_files() | {IDX_NAMES[0]: pack(STARTS[start]) + zeros}
     write(tmp_path / "mine", files)
     assert peak(lambda: refused(tmp_path, IDX_NAMES[0], "expected", format="idx")) < 60
 
@@ -776,7 +781,7 @@ DAMAGED = {
     IDX_NAMES[1]: ("idx", idx_files()),
     "archive.zip": ("idx", {"archive.zip": zip_of(idx_files())}),
     "mnist.npz": ("npz", {"mnist.npz": npz(**keras())}),
-    "mnist.csv.gz": ("csv", {"mnist.csv.gz": gzip.compress(table(TRAIN, TRAIN_LABELS))}),
+    "mnist.csv.gz": ("csv", {"mnist.csv.gz": pack(table(TRAIN, TRAIN_LABELS))}),
 }
 
 
@@ -828,11 +833,9 @@ def test_large_arrays_are_prepared_with_memory_flat(tmp_path: Path) -> None:
     count = 120_000
     labels = (np.arange(count) % 2).astype(np.uint8)
     content = bomb(b"\0\0\x08\x03" + np.array([count, 32, 32], ">u4").tobytes(), 0)
-    rest = gzip.compress(bytes(1 << 20)) * (count // 1024) + gzip.compress(
-        bytes(count % 1024 << 10)
-    )
+    rest = pack(bytes(1 << 20)) * (count // 1024) + pack(bytes(count % 1024 << 10))
     write(tmp_path / "mine", {IDX_NAMES[0]: content + rest, IDX_NAMES[1]: idx(labels)})
-    (tmp_path / "mine" / IDX_NAMES[1]).write_bytes(gzip.compress(idx(labels)))
+    (tmp_path / "mine" / IDX_NAMES[1]).write_bytes(pack(idx(labels)))
     raw, out = tmp_path / "raw", tmp_path / "out"
     raw.mkdir()
     out.mkdir()
