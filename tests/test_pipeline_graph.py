@@ -112,6 +112,7 @@ def test_a_retrained_model_that_comes_out_identical_is_not_evaluated_again(
     assert project.repro() == set()
 
 
+@pytest.mark.long
 def test_after_a_run_from_nothing_the_commits_own_lock_is_up_to_date(project: Project) -> None:
     shutil.rmtree(project.folder / ".dvc/cache")
     for name in ("data/history", "data/models", "data/snapshots"):

@@ -11,7 +11,7 @@ from stages.verify import compare, first_difference
 PROGRAMS = Path(__file__).with_name("programs")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_fresh_run_elsewhere_gives_every_output_the_same_bytes_and_names_another(
     project: Project,
 ) -> None:
