@@ -108,11 +108,16 @@ def write_photographs(folder: Path) -> None:
                 archive.writestr(entry, cv2.imencode(".jpg", image)[1].tobytes())
 
 
+# The files that take longest: they run first, so that no worker is left with one at the end.
+LONGEST = ("test_docs.py", "test_train.py", "test_pipeline_graph.py", "test_pipeline_leaves.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks as slow what takes minutes, or needs the tiny project: making it takes one."""
     for item in items:
         if "reproduced" in getattr(item, "fixturenames", ()) or item.get_closest_marker("long"):
             item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,9 @@
 """Checks of each photograph: odd sizes, dark, bright, blurred, of little content.
 
-The checks and their limits are those of CleanVision 0.3.6 (cleanlab/cleanvision on GitHub,
-`issue_managers/image_property.py`), on the grey photograph reduced to 64 x 64 pixels. CleanVision
-itself takes 12 milliseconds a photograph, more than all else that `prepare` does.
+The checks and their limits are those of CleanVision (cleanlab/cleanvision on GitHub,
+`issue_managers/image_property.py`), on the grey photograph reduced to 64 x 64 pixels; but for odd
+sizes, which have a limit of our own. CleanVision itself takes 12 milliseconds a photograph, more
+than all else that `prepare` does.
 """
 
 from collections.abc import Sequence

@@ -40,7 +40,7 @@ from stages.sources.pixels import (
     grey_from_pillow,
     turn,
 )
-from stages.sources.quiet import quiet_decoders, quiet_libtiff
+from stages.sources.quiet import quiet_decoders, quiet_libraries
 
 Interpolation = Literal[
     "nearest", "linear", "cubic", "area", "lanczos4", "linear_exact", "nearest_exact"
@@ -257,7 +257,7 @@ def _decode(content: bytes, kind: str, header: Header) -> Decoded | str:
         content, notes = checked
     image: Image | None = None
     opened = open_image(content, kind)
-    with opened, quiet_libtiff() if kind == "TIFF" else nullcontext():
+    with opened, quiet_libraries() if kind == "TIFF" else nullcontext():
         opened.load()  # this finds what is damaged, which OpenCV does not tell
         # Pillow and OpenCV turn a TIFF themselves. The tag may stand behind the picture.
         orientation = 1 if kind == "TIFF" else read_orientation(opened)
@@ -275,7 +275,8 @@ def _decode(content: bytes, kind: str, header: Header) -> Decoded | str:
             image = from_pillow(opened)
     del opened  # and its memory
     if image is None:
-        stored = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        with quiet_libraries():
+            stored = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
         if stored is None or stored.dtype != np.uint16:
             return "damaged: its 16-bit values cannot be read"
         image, more = from_deep(stored.astype(np.uint16, copy=False), None)

@@ -35,8 +35,8 @@ def quiet_decoders() -> Iterator[None]:
 
 
 @contextmanager
-def quiet_libtiff() -> Iterator[None]:
-    """Leads standard error nowhere: Pillow lets libtiff write to it of each damaged TIFF.
+def quiet_libraries() -> Iterator[None]:
+    """Leads standard error nowhere: libtiff and libpng write to it of each damaged file.
 
     Nothing but the progress bar is written meanwhile.
     """
