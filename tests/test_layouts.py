@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -575,6 +576,19 @@ def test_a_file_larger_than_the_bound_is_not_read(
     (tmp_path / "pets.zip").write_bytes(content)
     found = read_dataset(tmp_path, tmp_path / "pets.zip")
     assert found["reasons"] == {"pets.zip/cat/zeros.png": "larger than 1 MiB"}
+
+
+def test_what_is_read_otherwise_than_it_is_stored_is_noted(tmp_path: Path) -> None:
+    deep = np.random.default_rng(0).integers(0, 4096, (16, 16, 3), np.uint16)
+    tree = of_classes("cat", "dog") | {"cat/12 bits.png": cv2.imencode(".png", deep)[1].tobytes()}
+    found = read_dataset(tmp_path, write_tree(tmp_path / "pets.tar", tree))
+    assert found["notes"] == [
+        {
+            "file": "pets.tar/cat/12 bits.png",
+            "note": f"16-bit values up to {deep.max():,}: read as 12 bits",
+        }
+    ]
+    assert found["images"].max() > 200
 
 
 def test_a_class_that_loses_much_fails_the_stage_though_the_whole_does_not(tmp_path: Path) -> None:
