@@ -84,6 +84,7 @@ def experiments(project: Project) -> dict[str, Any]:
     }
 
 
+@pytest.mark.long
 def test_an_experiment_is_run_shown_applied_and_branched(
     two_commits: Project, tmp_path: Path
 ) -> None:

@@ -78,6 +78,7 @@ def expected(uninterrupted: tuple[Project, list[str]]) -> list[str]:
     return uninterrupted[1]
 
 
+@pytest.mark.long
 def test_a_training_killed_again_and_again_goes_on_to_the_same_bytes(
     project: Project, expected: list[str]
 ) -> None:
