@@ -575,7 +575,7 @@ def test_what_is_left_of_a_reading_that_ends_early_is_not_decoded() -> None:
 
 SHORT = """
 import json, resource, sys
-from stages.sources.decoding import decode_and_resize, quiet_decoders
+from stages.sources.decoding import decode_image, quiet_decoders, to_square
 
 content = open(sys.argv[1], "rb").read()
 outcomes = []
@@ -585,8 +585,10 @@ with quiet_decoders():
         used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + room, resource.RLIM_INFINITY))
         try:
-            found = decode_and_resize(content, 9, "area")
-            outcomes.append(found if isinstance(found, str) else found.image.tolist())
+            found = decode_image(content)
+            if not isinstance(found, str):
+                found = to_square(found, 9, "area").image.tolist()
+            outcomes.append(found)
         except Exception as error:
             outcomes.append({"error": f"{type(error).__name__} {getattr(error, 'code', '')}"})
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))

@@ -25,7 +25,7 @@ from stages.lib.files import natural_key, read_json
 from stages.prepare import FILES, prepare
 from stages.sources.archives import open_archives
 from stages.sources.arrays import ARRAYS, write_rows
-from stages.sources.decoding import READ_AHEAD, decode_and_resize
+from stages.sources.decoding import READ_AHEAD, decode_image, to_square
 from stages.sources.formats import Format
 from stages.sources.idx import write_idx
 from stages.sources.photograph_arrays import prepare_photos, read_photographs
@@ -103,9 +103,9 @@ def numbers(images: np.ndarray) -> list[int]:
 
 
 def decoded(content: bytes, size: int, interpolation: Any) -> np.ndarray:
-    found = decode_and_resize(content, size, interpolation)
+    found = decode_image(content)
     assert not isinstance(found, str)
-    return found.image
+    return to_square(found, size, interpolation).image
 
 
 def refused(raw: Path, *words: str, **values: Any) -> None:

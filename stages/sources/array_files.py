@@ -7,7 +7,6 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from stages.sources.names import is_hidden, is_photograph
-from stages.sources.packing import list_visible
 from stages.sources.pixel_csv import is_pixel_csv
 from stages.sources.stored import reading
 from stages.sources.transfer import is_url
@@ -47,12 +46,12 @@ def hold_arrays(files: Sequence[str]) -> bool:
     )
 
 
-def list_array_files(folder: Path) -> list[str]:
-    """Returns the paths of the array files in a folder, at any depth, sorted.
+def choose_array_files(folder: Path, visible: Iterable[str]) -> list[str]:
+    """Returns the paths of the array files among the visible files in a folder, sorted.
 
     Empty unless there are more arrays than photographs: CSV files beside these are their labels.
     """
-    names = [name for name in list_visible(folder) if (folder / name).is_file()]
+    names = [name for name in visible if (folder / name).is_file()]
 
     def has_pixels(name: str) -> bool:
         with (folder / name).open("rb") as file:

@@ -32,7 +32,7 @@ from stages.sources.headers import (
     read_header,
     read_orientation,
 )
-from stages.sources.kinds import READ, looks_like
+from stages.sources.kinds import READ, START, looks_like
 from stages.sources.pixels import (
     from_deep,
     from_inks,
@@ -153,13 +153,8 @@ def estimate_memory(content: object) -> int:
     return len(content) if isinstance(header, str) else header.memory
 
 
-def decode_and_resize(
-    content: bytes | None, size: int, interpolation: Interpolation, max_pixels: int = MAX_PIXELS
-) -> Resized | str:
-    """Decodes an image and resizes it to a square: see `decode_image` and `resize`."""
-    decoded = decode_image(content, max_pixels)
-    if isinstance(decoded, str):
-        return decoded
+def to_square(decoded: Decoded, size: int, interpolation: Interpolation) -> Resized:
+    """Resizes a decoded image to a square of `size` pixels: see `resize`."""
     height, width = decoded.image.shape[:2]
     image = resize(decoded.image, size, size, interpolation)
     return Resized(image, width, height, decoded.notes)
@@ -196,7 +191,7 @@ def decode_image(content: bytes | None, max_pixels: int = MAX_PIXELS) -> Decoded
     header = _read_header(content, max_pixels)
     if isinstance(header, str):
         return header
-    kind = str(looks_like(content[:1000]))
+    kind = str(looks_like(content[:START]))
     decoded: Decoded | str = ""
     for _ in range(2):
         try:
@@ -215,7 +210,7 @@ def decode_image(content: bytes | None, max_pixels: int = MAX_PIXELS) -> Decoded
 
 def _read_header(content: bytes, max_pixels: int) -> Header | str:
     """Returns the header of an image that can be decoded, or the reason why it cannot."""
-    kind = looks_like(content[:1000])
+    kind = looks_like(content[:START])
     if kind not in READ:
         return f"{kind}, which is not read here" if kind else "not an image"
     if is_cut_off(content, kind):

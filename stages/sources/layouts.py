@@ -85,7 +85,7 @@ def lay_out(where: str, places: Sequence[Place], unlabelled: Collection[str]) ->
         return marked
     if None in parts:
         outside = next(p for p in found if p.labelled and p.part is None)
-        inside = next(p for p in marked if found[marked.index(p)].part)
+        inside = next(p for p, other in zip(marked, found, strict=True) if other.part)
         raise UserError(
             f"{where}: '{_path(inside)}' is in a part of a split, '{_path(outside)}' is in none: "
             "move it into one, or name it under `prepare.unlabelled`"

@@ -6,7 +6,7 @@ from pathlib import Path
 from stages.lib.command import UserError
 from stages.lib.params import nearest
 from stages.sources.archives import check_archive, refuse_mixture
-from stages.sources.array_files import array_kind, base_name, list_array_files
+from stages.sources.array_files import array_kind, base_name, choose_array_files
 from stages.sources.idx import IDX_NAMES
 from stages.sources.kinds import START, is_picture
 from stages.sources.label_tables import SUFFIXES as TABLE_SUFFIXES
@@ -69,7 +69,7 @@ def _list_path(location: str) -> list[str]:
 
 def _list_folder(folder: Path, location: str) -> list[str]:
     visible = sorted(list_visible(folder))
-    arrays = list_array_files(folder)
+    arrays = choose_array_files(folder, visible)
     if not arrays and _holds_photographs(folder, visible):
         refuse_mixture(f"the folder {location}", visible)
         return [str(folder)]

@@ -14,6 +14,11 @@ ARCHIVE_SUFFIXES = (
     *(".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"),
     *(".7z", ".rar", ".tar.zst"),
 )
+# The longest first, so that none hides another that ends alike.
+ARCHIVE_ENDING = re.compile(
+    f"({'|'.join(map(re.escape, sorted(ARCHIVE_SUFFIXES, key=len, reverse=True)))})$",
+    re.IGNORECASE,
+)
 # Folders that systems and network drives make: macOS, Windows, Synology, QNAP, Linux.
 SYSTEM_FOLDERS = (
     *("__macosx", "$recycle.bin", "recycler", "system volume information", "lost+found"),
@@ -41,8 +46,7 @@ def is_archive(path: str) -> bool:
 
 def without_archive_suffix(name: str) -> str:
     """Returns the name of an archive without its suffix: `train` for `train.tar.gz`."""
-    endings = "|".join(map(re.escape, sorted(ARCHIVE_SUFFIXES, key=len, reverse=True)))
-    return re.sub(rf"({endings})$", "", name, flags=re.IGNORECASE)
+    return ARCHIVE_ENDING.sub("", name)
 
 
 def tidy(name: str) -> tuple[str, str]:

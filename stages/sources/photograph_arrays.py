@@ -25,7 +25,7 @@ from stages.sources.arrays import (
     write_selection,
 )
 from stages.sources.copies import find_copies, write_copies
-from stages.sources.decoding import Resized, decode_ahead, decode_image, resize
+from stages.sources.decoding import Resized, decode_ahead, decode_image, to_square
 from stages.sources.fingerprints import Fingerprint, fingerprint
 from stages.sources.formats import Photos
 from stages.sources.label_tables import SUFFIXES as TABLE_SUFFIXES
@@ -203,10 +203,8 @@ def read_photographs(
         decoded = content if isinstance(content, str) else decode_image(content, options.max_pixels)
         if isinstance(decoded, str):
             return decoded
-        image, size = decoded.image, options.image_size
-        height, width = image.shape[:2]
-        small = resize(image, size, size, options.interpolation)
-        return Read(Resized(small, width, height, decoded.notes), fingerprint(image))
+        resized = to_square(decoded, options.image_size, options.interpolation)
+        return Read(resized, fingerprint(decoded.image))
 
     contents = ((photograph, photograph.member.read()) for photograph in photographs)
     yield from decode_ahead(contents, decode, workers)

@@ -1,6 +1,5 @@
 """An array in a file: its shape is known first, its values come a few rows at a time."""
 
-import errno
 import lzma
 import math
 import zipfile
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.lib.command import UserError
+from stages.sources.members import is_of_disk
 
 # The values of one array, or one file after unpacking. What states or holds more is refused, so
 # that a small file that unpacks to terabytes fills neither memory nor disk.
@@ -131,8 +131,7 @@ def reading(name: str) -> Iterator[None]:
     try:
         yield
     except (EOFError, OSError, lzma.LZMAError, zlib.error, zipfile.BadZipFile) as error:
-        # What the system says has a number: a full disk is no damage. A wrong place to seek is.
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+        if isinstance(error, OSError) and is_of_disk(error):
             raise
         raise UserError(
             f"{name}: the compressed data are cut off or damaged ({error}): fetch the file again"
