@@ -1,6 +1,6 @@
 """Runs a command that is shown another processor, so that one machine can stand for many.
 
-    python -m tests.programs.other_processor "Zen 2" -- python -m stages.train mnist_fc
+    python tests/other_processor.py "Zen 2" -- python -m stages.train mnist_fc
 
 The libraries under site-packages (TensorFlow with Eigen and oneDNN, NumPy and SciPy with OpenBLAS,
 OpenCV) ask CPUID who the processor is, and see the vendor, the model, the sizes of the caches and
@@ -9,7 +9,7 @@ the arithmetic stays the real processor's (RSQRTPS and RCPPS differ between make
 of cores that the system gives, /proc and /sys, and what the C library itself knows.
 
 How: each CPUID instruction is looked up beforehand, and a library that the dynamic linker loads
-by LD_AUDIT replaces them all, see other_processor.c. It needs no help of the processor or the kernel.
+by LD_AUDIT replaces them all, see other_processor.c. Neither processor nor kernel need help.
 """
 
 import hashlib
@@ -136,7 +136,13 @@ def answers_of(processor: Processor) -> Iterator[tuple[int, ...]]:
     yield 11, 0, 0, 0, 0, ALL, 0, 1, 0x100, 0
     yield 11, 1, 0, 0, 0, ALL, (threads - 1).bit_length(), threads, 0x201, 0
     yield 11, ANY, 0, 0, 0xFF, ALL, *nothing
-    yield 0x80000000, ANY, *nothing, 0x8000001E if amd else 0x80000008, *(vendor if amd else (0,) * 3)
+    yield (
+        0x80000000,
+        ANY,
+        *nothing,
+        0x8000001E if amd else 0x80000008,
+        *(vendor if amd else (0,) * 3),
+    )
     # LAHF, LZCNT, PREFETCHW; on AMD, TOPOEXT: there is a leaf 0x8000001D. No 3DNow!.
     topoext = amd << 22
     yield 0x80000001, ANY, ALL, ALL, 0x121, ~(7 << 30 | 1 << 22) & ALL, 0, 0, topoext, 0
@@ -181,10 +187,12 @@ class Candidate(NamedTuple):
 
 def find_places(top: Path, folder: Path) -> Iterator[str]:
     """Yields device, inode and address of each CPUID instruction in the libraries under `top`."""
-    libraries = (path for path in sorted(top.rglob("*.so*")) if path.is_file() and not path.is_symlink())
+    libraries = (
+        path for path in sorted(top.rglob("*.so*")) if path.is_file() and not path.is_symlink()
+    )
     candidates = [candidate for path in libraries for candidate in find_candidates(path)]
-    # objdump knows where one instruction ends and the next begins. Each candidate's code is followed
-    # by as many NOPs as the longest instruction has bytes, so that it does not run into the next.
+    # objdump knows where one instruction ends and the next begins. Each candidate's code is
+    # followed by as many NOPs as the longest instruction has bytes: none reaches the next code.
     joined, starts = bytearray(), []
     for candidate in candidates:
         joined += candidate.code
@@ -216,9 +224,7 @@ def find_candidates(path: Path) -> Iterator[Candidate]:
                 struct.unpack_from("<Q", elf, 32),
                 struct.unpack_from("<HH", elf, 54),
             )
-            segments = [
-                struct.unpack_from("<IIQQQQ", elf, table + i * size) for i in range(count)
-            ]
+            segments = [struct.unpack_from("<IIQQQQ", elf, table + i * size) for i in range(count)]
             functions = np.empty(0, np.int64)
             for kind, _, offset, address, _, _ in segments:
                 if kind == PT_GNU_EH_FRAME:
@@ -231,7 +237,9 @@ def find_candidates(path: Path) -> Iterator[Candidate]:
                     before = functions[: np.searchsorted(functions, at, "right")]
                     # Hand-written code may not say where functions start. From anywhere, reading
                     # falls in step with the instructions after a few.
-                    start = int(before[-1]) if len(before) and at - before[-1] < 1 << 16 else at - 4096
+                    start = (
+                        int(before[-1]) if len(before) and at - before[-1] < 1 << 16 else at - 4096
+                    )
                     begin = offset + max(start - address, 0)
                     yield Candidate(path, at, elf[begin : match.end()])
 
@@ -249,7 +257,9 @@ def function_starts(elf: mmap, offset: int, address: int) -> np.ndarray:
 
 def main() -> None:
     if len(sys.argv) < 4 or sys.argv[2] != "--" or sys.argv[1] not in PROCESSORS:
-        sys.exit(f"usage: other_processor NAME -- COMMAND; NAME is one of {', '.join(PROCESSORS)}")
+        sys.exit(
+            f"usage: other_processor.py NAME -- COMMAND; NAME is one of {', '.join(PROCESSORS)}"
+        )
     if reason := why_not():
         sys.exit(f"error: no other processor can be shown here: {reason}")
     with tempfile.TemporaryDirectory() as folder:
