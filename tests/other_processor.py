@@ -90,7 +90,7 @@ def environment(processor: Processor, folder: Path) -> dict[str, str]:
     with FileLock(folder / "lock"):
         if not places.exists():
             source = Path(__file__).with_suffix(".c")
-            command = ["cc", "-O1", "-Wall", "-shared", "-fPIC", "-o", library, source]
+            command = ["cc", "-O1", "-Wall", "-shared", "-fPIC", "-o", str(library), str(source)]
             subprocess.run(command, check=True)
             part = folder / "places.part"
             part.write_text("".join(find_places(Path(sysconfig.get_path("purelib")), folder)))

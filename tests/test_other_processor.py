@@ -37,13 +37,7 @@ def run(processor: Processor, folder: Path, program: str, *arguments: str) -> st
     return subprocess.run(command, env=shown, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name in ("Zen 2", "4 MiB of L2") else pytest.mark.long)
-        for name in PROCESSORS
-    ],
-)
+@pytest.mark.parametrize("name", PROCESSORS)
 def test_the_libraries_see_the_processor_that_they_are_shown(
     name: str, folder: Path, offset: int
 ) -> None:
