@@ -51,7 +51,7 @@ class Processor:
 
 INTEL, AMD = "GenuineIntel", "AuthenticAMD"
 L1 = {32: Cache(32, 8), 48: Cache(48, 12)}
-# Real processors, but for the two that stand at the ends.
+# Sizes as real processors have them, but for the two that are named by theirs.
 PROCESSORS = {
     "Haswell": Processor(INTEL, 0x306C3, L1[32], Cache(256, 8), Cache(8 << 10, 16), 8),
     "Skylake, small": Processor(INTEL, 0x506E3, L1[32], Cache(256, 4), Cache(4 << 10, 16), 4),
@@ -83,7 +83,7 @@ def environment(processor: Processor, folder: Path) -> dict[str, str]:
 
     Args:
         processor: Which one.
-        folder: For the library and the list of CPUID instructions, made once, in 10 seconds; and
+        folder: For the library and the list of CPUID instructions, made once, in 3 seconds; and
             for the answers. It stays as long as the process runs.
     """
     library, places = folder / "other_processor.so", folder / "places"
