@@ -35,7 +35,7 @@ from stages.lib.files import write_atomically, write_json
 from stages.lib.params import Section
 from stages.lib.splits import Part, Unlabelled, read_part, read_summary, read_unlabelled
 from stages.networks import inspection, weights
-from stages.networks.runtime import Device, keras, set_up
+from stages.networks.runtime import Device, Processor, keras, set_up
 from stages.results import measures
 from stages.results.submission import Content, submit
 
@@ -53,6 +53,7 @@ class Options(Section):
     """
 
     device: Device
+    processor: Processor = "any"
     threads: PositiveInt
     batch_size: PositiveInt
     seed: int = Field(ge=0)
@@ -213,7 +214,7 @@ def main(name: str) -> None:
     """Evaluates the model named `name` in `params.yaml`."""
     options = params.read("evaluation", Options)
     splits = Path("data/splits") / params.read(f"models.{name}.dataset", str)
-    set_up(options.device, options.threads)
+    set_up(options.device, options.threads, options.processor)
     model = keras.models.load_model(Path("data/models") / f"{name}.keras", compile=False)
     valid, test = read_part(splits, "valid"), read_part(splits, "test")
     unlabelled, counts = read_unlabelled(splits), read_summary(splits)["images"]["train"]
