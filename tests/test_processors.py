@@ -70,6 +70,21 @@ def test_no_switch_of_a_library_changes_an_output(reproduced: Project, tmp_path:
     assert {name: digest for name, digest in found.items() if name in recorded} == recorded
 
 
+def test_no_switch_of_a_library_changes_the_drawn_photographs(tmp_path: Path) -> None:
+    program = (
+        "import sys, pathlib; from stages.sources.sample import write_drawn_photographs\n"
+        "write_drawn_photographs(pathlib.Path(sys.argv[1]), 0, labelled_per_kind=4, unlabelled=2)"
+    )
+    drawn = []
+    for name, switches in (("none", {}), ("all", USERS_OWN | LESS)):
+        folder = tmp_path / name
+        folder.mkdir()
+        command = [sys.executable, "-c", program, str(folder)]
+        subprocess.run(command, cwd=TOP, env=os.environ | switches, check=True)
+        drawn.append([path.read_bytes() for path in sorted(folder.iterdir())])
+    assert drawn[0] == drawn[1]
+
+
 @pytest.fixture(scope="module")
 def here(reproduced: Project, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The hashes of what this processor gives."""
