@@ -95,7 +95,7 @@ def here(reproduced: Project, tmp_path_factory: pytest.TempPathFactory) -> dict[
 @pytest.mark.long
 @pytest.mark.parametrize(
     "processor",
-    ["Haswell", "Broadwell", "Skylake-Client", "EPYC", "EPYC-Rome", "EPYC-Milan"],
+    ["Haswell", "Skylake-Client", "EPYC-Milan"],  # two of Intel and one of AMD
 )
 def test_another_processor_gives_the_same_bytes(
     reproduced: Project, here: dict[str, str], tmp_path: Path, processor: str
