@@ -46,11 +46,11 @@ _modules |= dict.fromkeys(_hidden)
 with _silent_stderr():
     import keras
     import tensorflow as tf
+
+    from stages.networks import portable
 for _name in _hidden:
     del _modules[_name]
 
-
-from stages.networks import portable  # noqa: E402: it imports TensorFlow
 
 __all__ = ["Device", "Precision", "Processor", "Runtime", "keras", "set_up", "strategy_over", "tf"]
 
@@ -143,7 +143,7 @@ def set_up(
 
 
 def _explain(processor: Processor, features: set[str]) -> str:
-    """Says what a value of `processor` means on a processor with `features`, and what it forgoes."""
+    """Says what `processor` computes with on one with `features`, and what it leaves unused."""
     beyond = next((name for flag, name in _BEYOND_AVX2.items() if flag in features), None)
     if "avx2" not in features:
         return "it lacks AVX2, so its bytes may be its own"
