@@ -126,7 +126,7 @@ def open_places(repo: Repo, fetch: bool) -> tuple[list[Place], str]:
         odb = repo.cloud.get_remote_odb(name)
         odb.exists("0" * 32)
     except Exception as error:  # each kind of remote has its own
-        return places, f"the remote '{name}' does not answer, so it is not checked: {error}"
+        return places, f"the remote '{name}' cannot be asked, so it is not checked: {error}"
     reads = fetch or odb.fs.protocol == "local"
     return [*places, Place(f"the remote '{name}'", odb.fs, odb, reads)], ""
 
