@@ -128,7 +128,7 @@ def check(repo: Repo, mend: bool, fetch: bool) -> bool:
     return not (damaged or strays or remark)
 
 
-def _without(place: Place, states: States) -> States:
+def _without(place: Place, states: States) -> dict[str, State]:
     return {name: state for name, state in states.items() if name != place.name}
 
 

@@ -35,8 +35,8 @@ def test_what_a_killed_dvc_left_is_mended_and_nothing_runs_again(project: Projec
         rwlock.write_text(content)
         assert "corrupted" in project.run("dvc", "repro", "download@digits", fails=True)
         assert recover(project) == [half_written(".dvc/tmp/rwlock")]
-    for content in (b"", whole[: whole.index(b"md5", len(whole) // 2) + 2]):
-        lock.write_bytes(content)
+    for part in (b"", whole[: whole.index(b"md5", len(whole) // 2) + 2]):
+        lock.write_bytes(part)
         printed = project.run("python", "-m", "stages.check", fails=True)
         assert printed.splitlines()[-1] == "To mend this: make mend"
         assert recover(project) == [half_written("dvc.lock", "restored from Git") + NEWER]

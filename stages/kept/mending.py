@@ -8,7 +8,7 @@ from dvc.repo import Repo
 from dvc_data.hashfile.hash import file_md5
 from dvc_objects.fs.local import localfs
 
-from stages.kept.outputs import File, Place, State, build_list
+from stages.kept.outputs import File, Place, State, build_list, recorded
 
 States = Mapping[str, State]
 
@@ -82,9 +82,11 @@ def _mend_remote(files: list[File], cache: Place, remote: Place) -> None:
 
 def _check_out(repo: Repo, cache: Place, files: list[File], lost: set[str]) -> None:
     """Restores files in the workspace from the cache; of a folder, all or none."""
-    outputs = sorted({file.output for file in files if file.kept} - lost)
-    if outputs:
-        repo.checkout(outputs, force=True)
+    stale = {file.output for file in files if file.kept} - lost
+    # `dvc checkout` reads dvc.lock anew for each of its arguments.
+    for _, path, out in recorded(repo):
+        if path in stale:
+            out.checkout(force=True)
     for file in files:
         if not file.kept:  # Git keeps it, so `dvc checkout` leaves it alone
             Path(file.path).parent.mkdir(parents=True, exist_ok=True)
