@@ -1,7 +1,8 @@
 # make reproduce: the whole pipeline on the bundled sample.  make test: style, types and all tests.
 # make test-long: the tests that take minutes: thousands of damaged files, and peak memory.
 # make verify: runs the last commit afresh elsewhere and compares every output.
-# make check: hashes every output here and in the remote, and names what is damaged; make mend mends it.
+# make check: hashes every output here and in the remote, and names what is damaged.
+# make mend: restores what make check names.
 # make check-gpu: trains on the GPU twice, a minute, and compares the bytes.
 # Each sets up what it needs first; PYTHON names the interpreter to use (3.11 to 3.13).
 

@@ -122,7 +122,8 @@ def check(repo: Repo, mend: bool, fetch: bool) -> bool:
         damaged, strays = {f: found for f, found in rest.items() if is_damaged(found)}, []
         print(f"mended {before - len(damaged)} of {before}")
     if damaged or strays:
-        print(f"To mend {'the rest' if mend else 'this'}: {advise(states, bool(strays), places)}")
+        said = "To mend the rest: " if mend else "To mend this: "
+        print(said + advise(states, bool(strays), places))
     elif not remark:
         print("all of it is whole")
     return not (damaged or strays or remark)

@@ -9,12 +9,13 @@ which params gave which outputs: a folder without an entry, or a temporary file 
 import json
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import yaml
-from dvc.config import Config
+from dvc.config import Config, ConfigError
 from dvc.lock import LockError, make_lock
 
 from stages.lib.command import UserError
@@ -26,6 +27,7 @@ FILES = ("deps", "outs")  # of a stage in dvc.lock
 # What DVC holds while it writes dvc.lock, and while it writes rwlock.
 LOCKS = ("lock", "rwlock.lock")
 # DVC's names for files that it has not yet written to their end.
+AN_HOUR = 3600  # seconds
 UNFINISHED = re.compile(r"\.[\w-]{22}\.tmp")
 
 
@@ -40,7 +42,10 @@ def mend_state(mend: bool = True) -> list[str]:
     """
     if not Path(".dvc").is_dir():
         raise UserError("there is no .dvc here: run from the project's top folder")
-    config = Config(".dvc")
+    try:
+        config = Config(".dvc")
+    except ConfigError as error:
+        raise UserError(f"DVC cannot read its settings: {error}") from None
     cache = Path(config["cache"].get("dir") or ".dvc/cache")
     TEMPORARY.mkdir(exist_ok=True)
     hard = config["core"].get("hardlink_lock", False)
@@ -100,7 +105,12 @@ def _is_whole(content: bytes) -> bool:
 
 def _run_cache(folder: Path, mend: bool) -> Iterator[str]:
     """Yields a line for each entry's folder that is empty or has an unfinished file."""
+    # In a cache outside the project, another one may be writing at this moment.
+    own = folder.resolve().is_relative_to(Path(".dvc").resolve())
+    since = time.time() - (0 if own else AN_HOUR)
     for entry in sorted(folder.glob("*/*/")):
+        if entry.stat().st_mtime > since:
+            continue
         names = [path.name for path in entry.iterdir()]
         unfinished = [name for name in names if UNFINISHED.search(name)]
         if names and not unfinished:
