@@ -73,10 +73,25 @@ class Runtime:
     Attributes:
         strategy: Models are built in its scope; it mirrors them over several GPUs.
         environment: Versions and devices, which the bytes depend on besides params, data and code.
+        portable: Whether it computes what every processor computes.
     """
 
     strategy: tf.distribute.Strategy
     environment: dict[str, str]
+    portable: bool
+
+    def check(self, model: keras.Model) -> None:
+        """Raises a `UserError` if `model` computes what each processor computes in its own way."""
+        precisions = {layer.dtype_policy.name for layer in model.layers} - {"float32"}
+        if self.portable and precisions:
+            raise UserError(_own_way("the model's precision", min(precisions), "evaluation"))
+
+
+def _own_way(what: str, precision: str, section: str) -> str:
+    return (
+        f"{what} is '{precision}', which each kind of processor computes in its own way: set "
+        f"{section}.processor to this, or train with precision float32 (params.yaml)"
+    )
 
 
 def set_up(
@@ -114,12 +129,10 @@ def set_up(
         )
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
-    if not gpus and processor == "any":
-        if precision and precision != "float32":
-            raise UserError(
-                f"precision is '{precision}', which each kind of processor computes in its own "
-                "way: set training.processor to this, or precision to float32, in params.yaml"
-            )
+    alike = not gpus and processor == "any"
+    if alike and precision not in (None, "float32"):
+        raise UserError(_own_way("precision", precision, "training"))
+    if alike:
         portable.use(threads)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
@@ -139,7 +152,10 @@ def set_up(
         said.append(f"precision: {precision}")
     print("; ".join(said), flush=True)
     devices = [f"GPU:{index}" for index in range(len(gpus))]
-    return Runtime(strategy_over(devices), _environment(name, policy))
+    environment = _environment(name, policy)
+    if not gpus:
+        environment["processor"] = processor
+    return Runtime(strategy_over(devices), environment, alike)
 
 
 def _explain(processor: Processor, features: set[str]) -> str:
