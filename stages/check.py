@@ -15,6 +15,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from itertools import groupby
+from pathlib import Path
 
 import psutil
 from dvc.exceptions import DvcException
@@ -57,14 +58,17 @@ def _say(states: States) -> str:
 def advise(states: Mapping[File, States], strays: bool, places: list[Place]) -> str:
     """Returns the one command that mends what was found."""
     mend, again, push = strays, False, False
+    folders = {file.folder for file in states}  # whose list is known
     for file, found in states.items():
         # Git keeps a table or a metric, but its object is in the cache where the stage ran.
         copies = [*found.values(), places[0].state(file)]
+        copies += [State.WHOLE] * (file.oid in folders)
         unpushed = [p for p in places[2:] if found.get(p.name) is State.MISSING]
-        again = again or State.WHOLE not in copies
+        damaged = sum(state is not State.WHOLE for state in found.values()) - len(unpushed)
         push = push or bool(unpushed)
-        mend = mend or sum(s is not State.WHOLE for s in found.values()) > len(unpushed)
-    targets = ["mend"] * (mend or again) + ["reproduce"] * again
+        again = again or State.WHOLE not in copies
+        mend = mend or (damaged > 0 and {State.WHOLE, State.ALTERED} & set(copies) != set())
+    targets = ["mend"] * mend + ["reproduce"] * again
     return " && ".join([f"make {' '.join(targets)}"] * bool(targets) + ["dvc push"] * push)
 
 
@@ -94,31 +98,42 @@ def refuse_beside_others() -> None:
 
 def check(repo: Repo, mend: bool, fetch: bool) -> bool:
     """Checks the outputs, prints what is found, and returns whether all is well."""
-    places, silent = open_places(repo, fetch)
-    if silent:
-        print(silent)
+    places, remark = open_places(repo, fetch)
     files = list(list_files(repo, places))
     states, strays = examine(files, places), find_strays(repo, files)
-    for line in describe(states):
+    for place in places[2:]:
+        if not any(place.state(file) is State.WHOLE for file in files if file.kept):
+            # DVC takes an HTTP server that is down for an empty one.
+            remark = f"{place.name} has none of it: `dvc push` sends it, or the remote is away"
+            places.remove(place)
+            states = {file: _without(place, found) for file, found in states.items()}
+    for line in (*describe(states), *map(_say_stray, strays), *([remark] if remark else ())):
         print(line)
-    for path in strays:
-        print(f"{path}: left half-written, or no file of the output")
     print(count(places))
     damaged = {file: found for file, found in states.items() if is_damaged(found)}
     if mend and (damaged or strays):
         mend_files(repo, places, damaged)
         for path in strays:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        before = len(damaged) + len(strays)
-        states = examine(files, places)
-        damaged = {file: found for file, found in states.items() if is_damaged(found)}
+        rest = examine(damaged, places)
+        for line in describe(rest):
+            print(line)
+        before, states = len(damaged) + len(strays), states | rest
+        damaged, strays = {f: found for f, found in rest.items() if is_damaged(found)}, []
         print(f"mended {before - len(damaged)} of {before}")
-        strays = []
-    if not (damaged or strays):
-        print("all of it is whole")
-    else:
+    if damaged or strays:
         print(f"To mend {'the rest' if mend else 'this'}: {advise(states, bool(strays), places)}")
-    return not (damaged or strays or silent)
+    elif not remark:
+        print("all of it is whole")
+    return not (damaged or strays or remark)
+
+
+def _without(place: Place, states: States) -> dict[str, State]:
+    return {name: state for name, state in states.items() if name != place.name}
+
+
+def _say_stray(path: Path) -> str:
+    return f"{path}: left half-written, or no file of the output"
 
 
 def parse(arguments: tuple[str, ...]) -> argparse.Namespace:

@@ -35,6 +35,7 @@ from stages.lib.files import write_atomically, write_json
 from stages.lib.params import Section
 from stages.lib.splits import Part, Unlabelled, read_part, read_summary, read_unlabelled
 from stages.networks import inspection, weights
+from stages.networks.keras_file import load_model
 from stages.networks.runtime import Device, keras, set_up
 from stages.results import measures
 from stages.results.submission import Content, submit
@@ -214,7 +215,7 @@ def main(name: str) -> None:
     options = params.read("evaluation", Options)
     splits = Path("data/splits") / params.read(f"models.{name}.dataset", str)
     set_up(options.device, options.threads)
-    model = keras.models.load_model(Path("data/models") / f"{name}.keras", compile=False)
+    model = load_model(Path("data/models") / f"{name}.keras")
     valid, test = read_part(splits, "valid"), read_part(splits, "test")
     unlabelled, counts = read_unlabelled(splits), read_summary(splits)["images"]["train"]
     write_outputs(name, evaluate(model, valid, test, unlabelled, counts, options))

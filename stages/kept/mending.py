@@ -1,14 +1,14 @@
 """Mending files of outputs that are altered or missing, from a copy that is whole."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from dvc.repo import Repo
 from dvc_data.hashfile.hash import file_md5
 from dvc_objects.fs.local import localfs
 
-from stages.kept.outputs import File, Place, State, build_list
+from stages.kept.outputs import File, Place, State, build_list, recorded
 
 States = Mapping[str, State]
 
@@ -28,57 +28,65 @@ def mend_files(repo: Repo, places: list[Place], damaged: Mapping[File, States]) 
         The files of which no whole copy is left: `dvc repro` runs their stages again.
     """
     cache, workspace, *remotes = places
-    lost, stale = [], []
     for file, states in damaged.items():
-        copies = [place for place in places if place.expects(file) or place is cache]
-        whole = [place for place in copies if place.state(file) is State.WHOLE]
         for place in (cache, workspace):
             if states.get(place.name) is State.ALTERED:
                 localfs.remove(place.locate(file))
-        if not _put_into_cache(file, cache, whole):
-            lost.append(file)
-            continue
-        if states.get(workspace.name, State.WHOLE) is not State.WHOLE:
-            stale.append(file)
-        for remote in remotes:
-            if remote.name in states:
-                _put_into_remote(file, cache, remote)
+    kept = _fill_cache(damaged, cache, [workspace, *remotes])
+    for remote in remotes:
+        _mend_remote([file for file in kept if remote.name in damaged[file]], cache, remote)
+    stale = [f for f in kept if damaged[f].get(workspace.name, State.WHOLE) is not State.WHOLE]
+    lost = [file for file in damaged if file not in kept]
     _check_out(repo, cache, stale, {file.output for file in lost})
     return lost
 
 
-def _put_into_cache(file: File, cache: Place, whole: list[Place]) -> bool:
-    """Returns whether the object is in the cache, into which it brings it where it can."""
-    if cache in whole:
-        return True
-    if file.is_list and not whole:
-        tree = build_list(Path(file.output))
-        if tree.oid != file.oid:
-            return False
-        cache.odb.add(tree.path, tree.fs, tree.oid)
-        return True
-    for place in whole:
-        cache.odb.add(place.locate(file), place.fs, file.oid)
-        if file_md5(cache.locate(file), localfs) == file.oid.removesuffix(".dir"):
-            return True
-        localfs.remove(cache.locate(file))  # the remote's copy was not read, and is altered
-    return False
+def _fill_cache(files: Collection[File], cache: Place, others: list[Place]) -> list[File]:
+    """Brings what it can into the cache, and returns the files that the cache then has whole."""
+    whole = {file.oid for file in files if cache.state(file) is State.WHOLE}
+    for place in others:
+        wanted = {
+            file.oid: file
+            for file in files
+            if file.oid not in whole and place.expects(file) and place.state(file) is State.WHOLE
+        }
+        if wanted:
+            cache.odb.add([place.locate(file) for file in wanted.values()], place.fs, [*wanted])
+        for oid, file in wanted.items():
+            path = cache.locate(file)
+            if file_md5(path, localfs) == oid.removesuffix(".dir"):
+                whole.add(oid)
+            else:
+                localfs.remove(path)  # the remote was not read, and its copy is altered
+    for file in files:
+        if file.is_list and file.oid not in whole:
+            tree = build_list(Path(file.output))
+            if tree.oid == file.oid:
+                cache.odb.add(tree.path, tree.fs, tree.oid)
+                whole.add(file.oid)
+    return [file for file in files if file.oid in whole]
 
 
-def _put_into_remote(file: File, cache: Place, remote: Place) -> None:
-    state = remote.state(file)
-    if state is State.ALTERED:
-        remote.odb.delete(file.oid)
-    elif state is State.WHOLE or not (file.folder and remote.odb.exists(file.folder)):
-        return
-    remote.odb.add(cache.locate(file), localfs, file.oid)
+def _mend_remote(files: list[File], cache: Place, remote: Place) -> None:
+    wanted = {}
+    for file in files:
+        state = remote.state(file)
+        if state is State.ALTERED:
+            remote.odb.delete(file.oid)
+        elif state is State.WHOLE or not (file.folder and remote.odb.exists(file.folder)):
+            continue
+        wanted[file.oid] = cache.locate(file)
+    if wanted:
+        remote.odb.add([*wanted.values()], localfs, [*wanted])
 
 
 def _check_out(repo: Repo, cache: Place, files: list[File], lost: set[str]) -> None:
     """Restores files in the workspace from the cache; of a folder, all or none."""
-    outputs = sorted({file.output for file in files if file.kept} - lost)
-    if outputs:
-        repo.checkout(outputs, force=True)
+    stale = {file.output for file in files if file.kept} - lost
+    # `dvc checkout` reads dvc.lock anew for each of its arguments.
+    for _, path, out in recorded(repo):
+        if path in stale:
+            out.checkout(force=True)
     for file in files:
         if not file.kept:  # Git keeps it, so `dvc checkout` leaves it alone
             Path(file.path).parent.mkdir(parents=True, exist_ok=True)

@@ -126,7 +126,7 @@ def open_places(repo: Repo, fetch: bool) -> tuple[list[Place], str]:
         odb = repo.cloud.get_remote_odb(name)
         odb.exists("0" * 32)
     except Exception as error:  # each kind of remote has its own
-        return places, f"the remote '{name}' does not answer, so it is not checked: {error}"
+        return places, f"the remote '{name}' cannot be asked, so it is not checked: {error}"
     reads = fetch or odb.fs.protocol == "local"
     return [*places, Place(f"the remote '{name}'", odb.fs, odb, reads)], ""
 
@@ -137,19 +137,23 @@ def list_files(repo: Repo, places: list[Place]) -> Iterator[File]:
     Of a folder of which no whole list is left, and which is no longer whole itself, it yields the
     list alone.
     """
-    for stage in sorted(repo.index.stages, key=lambda stage: str(stage.addressing)):
-        for out in sorted(stage.outs, key=str):
-            if not out.hash_info:
-                continue  # the stage has not run yet
-            name, path = str(stage.addressing), Path(os.path.relpath(out.fs_path)).as_posix()
-            file = File(name, path, path, out.hash_info.value, out.use_cache)
-            if not out.hash_info.isdir:
-                yield file
-                continue
-            whole_list = File(name, path, f"{path}/", file.oid, file.kept)
-            yield whole_list
-            for parts, _, info in _read_list(whole_list, places) or ():
-                yield File(name, path, "/".join((path, *parts)), info.value, file.kept, file.oid)
+    for stage, path, out in recorded(repo):
+        oid, kept = out.hash_info.value, out.use_cache
+        if not out.hash_info.isdir:
+            yield File(stage, path, path, oid, kept)
+            continue
+        whole_list = File(stage, path, f"{path}/", oid, kept)
+        yield whole_list
+        for parts, _, info in _read_list(whole_list, places) or ():
+            yield File(stage, path, "/".join((path, *parts)), info.value, kept, oid)
+
+
+def recorded(repo: Repo) -> list[tuple[str, str, Any]]:
+    """Returns stage, path and DVC's object of each output that `dvc.lock` names, sorted."""
+    outs = [(str(stage.addressing), out) for stage in repo.index.stages for out in stage.outs]
+    found = [(name, Path(os.path.relpath(out.fs_path)).as_posix(), out) for name, out in outs]
+    # A stage that has not run yet has no hashes.
+    return sorted((entry for entry in found if entry[2].hash_info), key=lambda entry: entry[:2])
 
 
 def _read_list(file: File, places: list[Place]) -> Any:
