@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -85,7 +85,7 @@ def forget(project: Project, *stages: str) -> None:
 
 
 def objects(cache: Path, *digests: str) -> list[Path]:
-    """Returns the paths within the cache of these outputs, and of the files of those that are folders."""
+    """Returns where the cache has these outputs, and the files of those that are folders."""
     found = []
     for digest in digests:
         found.append(Path(digest[:2]) / digest[2:])
@@ -136,8 +136,8 @@ def assert_nothing_is_lost(project: Project, undisturbed: Project) -> None:
     """Asserts that outputs, dvc.lock and the cache have the bytes of the undisturbed run."""
     lock, cache = "dvc.lock", ".dvc/cache/files/md5"
     assert (project.folder / lock).read_text() == (undisturbed.folder / lock).read_text()
-    for path in outputs(undisturbed):
-        assert files(project.folder / path) == files(undisturbed.folder / path), path
+    for output in outputs(undisturbed):
+        assert files(project.folder / output) == files(undisturbed.folder / output), output
     for path in objects(undisturbed.folder / cache, *outputs(undisturbed).values()):
         whole = undisturbed.folder / cache / path
         assert filecmp.cmp(project.folder / cache / path, whole, shallow=False), path
@@ -331,3 +331,176 @@ def test_a_clock_set_back(project: Project, undisturbed: Project, record_propert
     make(project, "reproduce")
     assert_nothing_is_lost(project, undisturbed)
     note(record_property, "The clock set back, by a year and to 1975", 2, "make reproduce")
+
+
+class Storage:
+    """A remote: a folder, or an S3 server on it, which can be killed and started again."""
+
+    def __init__(self, folder: Path, kind: str):
+        self.folder, self.is_s3 = folder, kind == "S3"
+        (folder / "storage").mkdir(parents=True)
+        self._server: subprocess.Popen[bytes] | None = None
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+
+    def start(self) -> None:
+        if not self.is_s3:
+            return
+        arguments = [
+            "--data-dir",
+            str(self.folder),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self._port),
+        ]
+        keys = {"NANIO_ACCESS_KEY": "tester", "NANIO_SECRET_KEY": "secret-secret"}
+        self._server = subprocess.Popen(
+            [
+                str(Path(sys.executable).with_name("nanio")),
+                "serve",
+                *arguments,
+                "--log-level",
+                "error",
+            ],
+            env=os.environ | keys,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        while True:
+            assert self._server.poll() is None, "nanio does not start"
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self._port)):
+                return
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        if self._server:
+            self._server.kill()
+            self._server.wait()
+
+    def configure(self, project: Project) -> None:
+        remote = "remote", "modify", "--local", "storage"
+        url = "s3://storage" if self.is_s3 else str(self.folder / "storage")
+        project.run("dvc", "remote", "add", "--local", "--default", "storage", url)
+        project.run("dvc", *remote, "verify", "true")
+        if self.is_s3:
+            project.run("dvc", *remote, "endpointurl", f"http://127.0.0.1:{self._port}")
+            project.run("dvc", *remote, "access_key_id", "tester")
+            project.run("dvc", *remote, "secret_access_key", "secret-secret")
+        # A server that is down is one at once, not after 40 seconds.
+        project.environment["AWS_MAX_ATTEMPTS"] = "1"
+
+    def count(self) -> int:
+        return count_files(self.folder)
+
+
+def count_files(folder: Path) -> int:
+    return sum(len(files) for _, _, files in os.walk(folder))
+
+
+@pytest.fixture(params=["a folder", "S3"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
+    if request.param == "S3":
+        for package in ("nanio", "dvc_s3"):
+            pytest.importorskip(package)
+    storage = Storage(tmp_path / "remote", request.param)
+    storage.start()
+    yield storage
+    storage.kill()
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("killed", ["client", "server"])
+def test_a_push_and_a_pull_that_are_cut_off(
+    project: Project,
+    undisturbed: Project,
+    tmp_path: Path,
+    storage: Storage,
+    killed: str,
+    seed: int,
+    record_property: Record,
+) -> None:
+    if killed == "server" and not storage.is_s3:
+        return  # a folder has none
+    moments = random.Random(seed)  # noqa: S311
+    total = len(objects(project.folder / ".dvc/cache/files/md5", *outputs(project).values()))
+
+    def cut_off(project: Project, command: str, arrived: Callable[[], int]) -> None:
+        number = moments.randint(1, total - 20) + arrived()
+        process = start(project, "dvc", command, "--run-cache")
+        wait_until(lambda: arrived() >= number, process)
+        if killed == "client":
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            storage.kill()
+        process.wait(120)
+        assert process.returncode, printed(project).read_text()
+        if killed == "server":
+            storage.start()
+
+    storage.configure(project)
+    cut_off(project, "push", storage.count)
+    project.run("dvc", "push", "--run-cache")
+    clone = Project(tmp_path / "clone/project")
+    project.run("git", "clone", "--quiet", ".", str(clone.folder))
+    storage.configure(clone)
+    cut_off(clone, "pull", lambda: count_files(clone.folder / ".dvc/cache/files/md5"))
+    clone.run("dvc", "pull", "--run-cache")
+    assert_nothing_is_lost(clone, undisturbed)
+    for command in ("push", "pull"):
+        note(record_property, f"The {killed} killed in a {command}", 1, f"dvc {command}")
+
+
+KINDS = {
+    "an array": "data/splits/digits/train_images.npy",
+    "a model": "data/models/cnn.keras",
+    "a table": "data/history/cnn.csv",
+    "a folder's list": "data/predictions/cnn",
+    "a folder's file": "data/predictions/cnn/test_labels.npy",
+}
+
+
+@pytest.mark.parametrize("place", ["the workspace", "the cache", "a remote"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_flipped_bit(
+    project: Project,
+    undisturbed: Project,
+    tmp_path: Path,
+    kind: str,
+    place: str,
+    record_property: Record,
+) -> None:
+    storage = Storage(tmp_path / "remote", "a folder")
+    storage.configure(project)
+    project.run("dvc", "push", "--run-cache")
+    path = KINDS[kind]
+    if place == "the workspace":
+        if kind == "a folder's list":
+            return  # it is in cache and remote alone
+        hit = project.folder / path
+    else:
+        cache = project.folder / ".dvc/cache/files/md5"
+        digest = outputs(project).get(path) or md5(project.folder / path)
+        files_at = cache if place == "the cache" else storage.folder / "storage/files/md5"
+        hit = files_at / digest[:2] / digest[2:]
+    whole = hit.read_bytes()
+    flip(hit)
+    make(project, "mend")
+    assert hit.read_bytes() == whole
+    assert_nothing_is_lost(project, undisturbed)
+    note(record_property, f"A bit flipped in a file of {place}", 1, "make mend")
+
+
+def md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+
+
+def flip(path: Path) -> None:
+    """Flips a bit in the middle of a file, which keeps its size, its time and its mode."""
+    content, status = bytearray(path.read_bytes()), path.stat()
+    content[len(content) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(content)
+    path.chmod(status.st_mode)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
