@@ -52,7 +52,7 @@ class Project:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=300,
+            timeout=900,  # seven times what the longest takes on an idle machine
         )
         assert (done.returncode != 0) == fails, done.stdout
         return done.stdout

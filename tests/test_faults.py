@@ -260,7 +260,7 @@ def test_a_full_disk(
             free = shutil.disk_usage(small).free - int(size * share) - (16 << 10)
             filler.write_bytes(bytes(free))
             process = start(project, *make_command(project, "reproduce"))
-            failed += process.wait(300) != 0
+            failed += process.wait(900) != 0
             filler.unlink()
             said = printed(project).read_text()
             make(project, "reproduce", "mend")
@@ -281,7 +281,7 @@ def test_two_runs_at_once(
     first = start(project, *make_command(project, "reproduce"))
     time.sleep(moments.uniform(0, 4))
     second = start(project, *make_command(project, "reproduce"))
-    assert 0 in {first.wait(300), second.wait(300)}
+    assert 0 in {first.wait(900), second.wait(900)}
     make(project, "reproduce")
     assert_nothing_is_lost(project, undisturbed)
     note(record_property, "Two `make reproduce` at once", 1, "make reproduce")
@@ -292,7 +292,7 @@ def test_limits_of_memory(project: Project, undisturbed: Project, record_propert
     empty(project)
     for limit in limits:
         process = start(project, *make_command(project, "reproduce"), limit=limit << 20)
-        process.wait(300)
+        process.wait(900)
         assert "Traceback" not in printed(project).read_text(), printed(project).read_text()
     make(project, "reproduce")
     assert_nothing_is_lost(project, undisturbed)
@@ -440,7 +440,7 @@ def test_a_push_and_a_pull_that_are_cut_off(
             os.killpg(process.pid, signal.SIGKILL)
         else:
             storage.kill()
-        process.wait(120)
+        process.wait(900)
         assert process.returncode, printed(project).read_text()
         if killed == "server":
             storage.start()
