@@ -1,5 +1,6 @@
 # make reproduce: the whole pipeline on the bundled sample.  make test: style, types and all tests.
 # make test-long: the tests that take minutes: thousands of damaged files, and peak memory.
+# make test-faults: kills, full disks and the like; one command recovers from each.
 # make verify: runs the last commit afresh elsewhere and compares every output.
 # make check: hashes every output here and in the remote, and names what is damaged.
 # make mend: restores what make check names.
@@ -16,7 +17,7 @@ export PATH := $(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test test-long verify check mend check-gpu requirements
+.PHONY: help reproduce test test-long test-faults verify check mend check-gpu requirements
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -44,10 +45,13 @@ test: $(VENV)/installed-dev
 	codespell
 	mypy
 	lint-imports
-	pytest -m "not long" --numprocesses auto --dist loadfile --no-loadscope-reorder
+	pytest -m "not long and not faults" --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-long: $(VENV)/installed-dev
 	pytest -m long --numprocesses auto
+
+test-faults: $(VENV)/installed-dev
+	pytest -m faults --numprocesses auto
 
 # requirements*.txt are compiled from requirements*.in, for all three versions of Python at once.
 requirements: $(VENV)/installed

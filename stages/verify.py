@@ -98,7 +98,14 @@ def run_stages(clone: Path) -> list[str]:
 
 def main() -> None:
     """Verifies the last commit of the repository in the current folder."""
-    git = subprocess.run(["git", "show", "HEAD:dvc.lock"], capture_output=True, check=False)
+    environment = os.environ | {"LC_ALL": "C"}  # Git's words in English
+    show = ["git", "show", "HEAD:dvc.lock"]
+    git = subprocess.run(show, capture_output=True, env=environment, check=False)
+    if b"dubious ownership" in git.stderr:
+        raise UserError(
+            "this folder is another user's, so Git does not read it: if you trust that user, run "
+            f"`git config --global --add safe.directory '{Path.cwd()}'`"
+        )
     if git.returncode:
         raise UserError("the last commit has no dvc.lock: `dvc repro`, then commit what it wrote")
     beside = Path.cwd().parent

@@ -52,7 +52,7 @@ class Project:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=300,
+            timeout=900,  # seven times what the longest takes on an idle machine
         )
         assert (done.returncode != 0) == fails, done.stdout
         return done.stdout
@@ -115,7 +115,8 @@ LONGEST = ("test_docs.py", "test_train.py", "test_pipeline_graph.py", "test_pipe
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks as slow what takes minutes, or needs the tiny project: making it takes one."""
     for item in items:
-        if "reproduced" in getattr(item, "fixturenames", ()) or item.get_closest_marker("long"):
+        takes_minutes = any(item.get_closest_marker(name) for name in ("long", "faults"))
+        if "reproduced" in getattr(item, "fixturenames", ()) or takes_minutes:
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
@@ -171,3 +172,40 @@ def reproduce(project: Project, params: Any) -> None:
 def project(reproduced: Project, tmp_path: Path) -> Project:
     """A copy of the tiny project, all up to date."""
     return reproduced.copy(tmp_path / "project")
+
+
+FAULTS = TOP / "docs/reliability.md"
+TABLE = re.compile(
+    "(?<=<!-- make test-faults writes this table -->\n\n).*?(?=\n<!-- end -->)", re.DOTALL
+)
+
+
+def faults_table(page: str, notes: list[tuple[str, int, str]]) -> str:
+    """Returns the page with the rows of a run: what it did not try keeps its row."""
+    found = TABLE.search(page)
+    assert found, f"{FAULTS} has no place for the table"
+    head, line, *old = found[0].splitlines()
+    rows = {row.split("|")[1].strip(): row for row in old}
+    for fault in {fault for fault, _, _ in notes}:
+        tries = sum(number for name, number, _ in notes if name == fault)
+        [command] = {command for name, _, command in notes if name == fault}
+        rows[fault] = f"| {fault} | {tries} | nothing | `{command}` |"
+    return TABLE.sub("\n".join([head, line, *(rows[fault] for fault in sorted(rows)), ""]), page)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """After `make test-faults`, writes its table, and fails if the page was another."""
+    config = session.config
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if hasattr(config, "workerinput") or config.option.markexpr != "faults" or not reporter:
+        return
+    if config.option.keyword or session.testsfailed:
+        return
+    properties = [p for report in reporter.stats.get("passed", ()) for p in report.user_properties]
+    notes = [value for name, value in properties if name == "fault"]
+    page = FAULTS.read_text(encoding="utf-8")
+    written = faults_table(page, notes)
+    if written != page:
+        FAULTS.write_text(written, encoding="utf-8")
+        reporter.write_line(f"{FAULTS} has a new table: commit it", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,12 +1,11 @@
-"""Outputs are whole or absent, and a stage ends with a line for people."""
+"""Outputs are whole or absent."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from stages.lib import command
-from stages.lib.command import UserError, run
+from stages.lib.command import run
 from stages.lib.files import read_json, write_atomically, write_json
 
 
@@ -84,58 +83,3 @@ def test_a_full_disk_is_one_line_and_nothing_is_kept(
         run(main)
     assert str(ended.value).startswith("error: no space left on the disk")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_an_error_for_people_ends_the_process_with_its_line(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def main(name: str) -> None:
-        raise UserError(f"no dataset '{name}'")
-
-    monkeypatch.setattr("sys.argv", ["stage", "mnits"])
-    with pytest.raises(SystemExit, match="error: no dataset 'mnits'"):
-        run(main)
-
-
-@pytest.mark.parametrize(("given", "found"), [([], "none"), (["mnist", "cats"], "mnist cats")])
-def test_a_missing_or_needless_argument_is_named(
-    monkeypatch: pytest.MonkeyPatch, given: list[str], found: str
-) -> None:
-    def main(dataset: str) -> None:
-        raise AssertionError(dataset)
-
-    monkeypatch.setattr("sys.argv", ["stage", *given])
-    with pytest.raises(SystemExit, match=f"error: expected DATASET, found {found}"):
-        run(main)
-
-
-def test_a_fault_of_the_code_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def main() -> None:
-        raise FileNotFoundError(2, "No such file", "x")
-
-    monkeypatch.setattr("sys.argv", ["stage"])
-    with pytest.raises(FileNotFoundError):
-        run(main)
-
-
-@pytest.mark.parametrize(
-    ("parent", "session", "ends"),
-    [
-        (1, 1, "waits"),  # dvc is process 1
-        (1, 77, "exits"),  # init is, and dvc was gone from the start
-        (4321, 1, "exits"),  # dvc went later
-    ],
-)
-def test_a_stage_ends_if_its_dvc_is_gone_but_not_if_that_is_process_1_of_a_container(
-    monkeypatch: pytest.MonkeyPatch, parent: int, session: int, ends: str
-) -> None:
-    def end(how: str) -> None:
-        raise InterruptedError(how)
-
-    monkeypatch.setattr(command, "PARENT", parent)
-    monkeypatch.setattr("os.getppid", lambda: 1)
-    monkeypatch.setattr("os.getsid", lambda process: process or session)
-    monkeypatch.setattr("time.sleep", lambda _: end("waits"))
-    monkeypatch.setattr("os._exit", lambda _: end("exits"))
-    with pytest.raises(InterruptedError, match=ends):
-        command.end_with_parent()

@@ -1,11 +1,14 @@
 """`make verify` tells which outputs are the same as those of the last commit."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 from conftest import Project
 from ruamel.yaml import YAML
 
+from stages import verify
+from stages.lib.command import UserError
 from stages.verify import compare, devices, first_difference
 
 PROGRAMS = Path(__file__).with_name("programs")
@@ -87,3 +90,13 @@ def test_versions_that_were_not_committed_are_said_to_be_unknown() -> None:
     assert "data/timing/b.json was not committed" in first_difference(
         {"a": {"python": "3.11.7"}}, {"a": {"python": "3.11.7"}, "b": {"python": "3.11.7"}}
     )
+
+
+def test_the_folder_of_another_user_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # Git's own tests use it
+    with pytest.raises(UserError, match="this folder is another user's, so Git does not read it"):
+        verify.main()

@@ -141,7 +141,7 @@ def _by_products(original: Operation) -> Operation:
             return original(inputs, equation, name=name)
         x, y = map(tf.convert_to_tensor, inputs)
         left, right, out = _labels(equation, x.shape.rank, y.shape.rank)
-        if len({*left}) < len(left) or len({*right}) < len(right):  # a diagonal
+        if any(len({*labels}) < len(labels) for labels in (left, right, out)):  # a diagonal
             return original(inputs, equation, name=name)
         # What one operand alone has and the output lacks is summed first.
         x, left = _sum_away(x, left, right + out)
