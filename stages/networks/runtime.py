@@ -84,14 +84,10 @@ class Runtime:
         """Raises a `UserError` if `model` computes what each processor computes in its own way."""
         precisions = {layer.dtype_policy.name for layer in model.layers} - {"float32"}
         if self.portable and precisions:
-            raise UserError(_own_way("the model's precision", min(precisions), "evaluation"))
-
-
-def _own_way(what: str, precision: str, section: str) -> str:
-    return (
-        f"{what} is '{precision}', which each kind of processor computes in its own way: set "
-        f"{section}.processor to this, or train with precision float32 (params.yaml)"
-    )
+            raise UserError(
+                f"the model is in {min(precisions)}, which each kind of processor computes in its "
+                "own way: set evaluation.processor to this, or train it with precision float32"
+            )
 
 
 def set_up(
@@ -131,7 +127,10 @@ def set_up(
         tf.config.experimental.set_memory_growth(gpu, True)
     alike = not gpus and processor == "any"
     if alike and precision not in (None, "float32"):
-        raise UserError(_own_way("precision", precision, "training"))
+        raise UserError(
+            f"precision is '{precision}', which each kind of processor computes in its own way: "
+            "set training.processor to this, or precision to float32, in params.yaml"
+        )
     if alike:
         portable.use(threads)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
