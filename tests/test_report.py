@@ -235,10 +235,10 @@ def test_what_is_no_output_is_moved_away_or_named_and_nothing_else_is(
     ]
     printed = capfd.readouterr().out
     assert f"so moved to data/leftovers: {', '.join(moved)}\n" in printed
-    for path in moved:
-        assert not (finished.folder / path).exists()
-    for path in strays:
-        assert (finished.folder / path.replace("data", "data/leftovers", 1)).is_file(), path
+    for name in moved:
+        assert not (finished.folder / name).exists()
+    for name in strays:
+        assert (finished.folder / name.replace("data", "data/leftovers", 1)).is_file(), name
     assert running.exists()
     [command] = re.findall("rm -r (.*)", printed)
     snapshots = [f"data/snapshots/{name}.npy" for name in removed]
