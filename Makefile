@@ -2,6 +2,8 @@
 # make test: style, types and all tests.
 # make test-long: the tests that take minutes: thousands of damaged files, and peak memory.
 # make verify: runs the last commit afresh elsewhere and compares every output.
+# make check: hashes every output here and in the remote, and names what is damaged.
+# make mend: restores what make check names.
 # make check-gpu: trains on the GPU twice, a minute, and compares the bytes.
 # Each sets up what it needs first; PYTHON names the interpreter to use (3.11 to 3.13).
 
@@ -18,17 +20,24 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test test-long verify check-gpu requirements
+.PHONY: help reproduce test test-long verify check mend check-gpu requirements
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
 reproduce: $(VENV)/installed
+	python -m stages.recover
 	remote=$$(dvc config core.remote) && dvc repro $${remote:+--pull}
 	@echo "The report: $$PWD/reports/index.html"
 
 verify: $(VENV)/installed
 	python -m stages.verify
+
+check: $(VENV)/installed
+	python -m stages.check
+
+mend: $(VENV)/installed
+	python -m stages.check --mend
 
 check-gpu: $(VENV)/installed-gpu
 	python -m stages.check_gpu

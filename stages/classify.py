@@ -135,12 +135,15 @@ def read_classes(dataset: str) -> list[str]:
 def load_model(path: Path, classes: list[str]) -> Predict:
     """Loads a model and returns its function from images to probabilities."""
     # Import TensorFlow late: it takes seconds, and errors in the arguments are reported at once.
-    from stages.networks.runtime import Device, keras, set_up
+    from stages.networks.keras_file import load_model as load_keras
+    from stages.networks.runtime import Device, Processor, set_up
 
     device: Device = params.read("evaluation.device", Device)  # type: ignore[arg-type]
+    processor: Processor = params.read("evaluation.processor", Processor)  # type: ignore[arg-type]
     with redirect_stdout(sys.stderr):  # keep standard output for the answers
-        set_up(device, params.read("evaluation.threads", PositiveInt))
-    model = keras.models.load_model(path, compile=False)
+        runtime = set_up(device, params.read("evaluation.threads", PositiveInt), processor)
+    model = load_keras(path)
+    runtime.check(model)
     if model.output_shape[-1] != len(classes):
         raise UserError(
             f"{path} knows {model.output_shape[-1]} classes, its dataset has {len(classes)}: "

@@ -36,7 +36,8 @@ from stages.lib.files import write_atomically, write_json
 from stages.lib.params import Section
 from stages.lib.splits import Part, Unlabelled, read_part, read_summary, read_unlabelled
 from stages.networks import inspection, weights
-from stages.networks.runtime import Device, keras, set_up
+from stages.networks.keras_file import load_model
+from stages.networks.runtime import Device, Processor, keras, set_up
 from stages.results import measures
 from stages.results.submission import Content, submit
 
@@ -54,6 +55,7 @@ class Options(Section):
     """
 
     device: Device
+    processor: Processor = "any"
     threads: PositiveInt
     batch_size: PositiveInt
     seed: int = Field(ge=0)
@@ -215,8 +217,9 @@ def main(name: str) -> None:
     """Evaluates the model named `name` in `params.yaml`."""
     options = params.read("evaluation", Options)
     splits = Path("data/splits") / params.read(f"models.{name}.dataset", str)
-    set_up(options.device, options.threads)
-    model = keras.models.load_model(Path("data/models") / f"{name}.keras", compile=False)
+    runtime = set_up(options.device, options.threads, options.processor)
+    model = load_model(Path("data/models") / f"{name}.keras")
+    runtime.check(model)
     valid, test = read_part(splits, "valid"), read_part(splits, "test")
     unlabelled, counts = read_unlabelled(splits), read_summary(splits)["images"]["train"]
     write_outputs(name, evaluate(model, valid, test, unlabelled, counts, options))

@@ -18,7 +18,7 @@ from pydantic import Field, PositiveFloat
 
 from stages.lib import params
 from stages.lib.command import UserError, run
-from stages.lib.files import write_atomically
+from stages.lib.files import read_array, write_atomically
 from stages.lib.params import Section, nearest
 from stages.page.model import render_model
 from stages.pictures import answers, inside, learning, style
@@ -109,7 +109,7 @@ def main(name: str) -> None:
     params.check_names(options.feature_maps, models, "plots.feature_maps.")
     model = params.read(f"models.{name}", Model)
     results = read_results(name)
-    snapshots = np.load(existing(Path(f"data/snapshots/{name}.npy")))
+    snapshots = read_array(existing(Path(f"data/snapshots/{name}.npy")))
     row = accuracy_row(model, read_dataset_summary(model.dataset), results)
     layers = choose_layers(results, options.feature_maps.get(name, []))
 

@@ -25,7 +25,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from stages.lib import params
 from stages.lib.command import UserError, run
-from stages.lib.files import read_json, write_atomically, write_json
+from stages.lib.files import read_array, read_json, write_atomically, write_json
 from stages.lib.params import Section
 from stages.sources.arrays import write_selection
 from stages.sources.partition import choose
@@ -93,7 +93,7 @@ def split(arrays: Path, options: Options, files: Mapping[str, Path], key: str) -
     prepared = read_json(arrays / "summary.json")
     classes = prepared["classes"]
     images, labels = read_pair(arrays, "", len(classes))
-    groups = np.load(arrays / "groups.npy")
+    groups = read_array(arrays / "groups.npy")
     given = {part: read_pair(arrays, f"{part}_", len(classes)) for part in SIZED}
     if not len(images):
         raise UserError(f"{arrays}/images.npy holds no images: nothing to split")
@@ -142,7 +142,7 @@ def split(arrays: Path, options: Options, files: Mapping[str, Path], key: str) -
 def read_pair(arrays: Path, part: str, classes: int) -> tuple[NDArray[np.uint8], NDArray[Any]]:
     """Returns images, mapped from the disk, and their labels: uint8 or uint16 below `classes`."""
     images_path, labels_path = arrays / f"{part}images.npy", arrays / f"{part}labels.npy"
-    images, labels = np.load(images_path, mmap_mode="r"), np.load(labels_path)
+    images, labels = read_array(images_path, mmap_mode="r"), read_array(labels_path)
     if len(images) != len(labels):
         raise UserError(
             f"{images_path} holds {len(images)} images but {labels_path.name} {len(labels)} "

@@ -37,7 +37,7 @@ from stages.networks import feed
 from stages.networks.checkpoint import Checkpoint, Progress
 from stages.networks.keras_file import save_model
 from stages.networks.network import Network, Spec, build_network, build_optimizer, compile_model
-from stages.networks.runtime import Device, Precision, keras, set_up
+from stages.networks.runtime import Device, Precision, Processor, keras, set_up
 from stages.networks.weights import take_snapshot
 
 VALIDATION_BATCH = 256  # images
@@ -48,6 +48,7 @@ class TrainingDefaults(Section):
 
     seed: int = Field(ge=0)
     device: Device
+    processor: Processor = "any"
     precision: Precision
     threads: PositiveInt
 
@@ -215,7 +216,7 @@ def main(name: str) -> None:
     splits = Path("data/splits") / params.read(f"{key}.dataset", str)
     seed = defaults.seed if recipe.seed is None else recipe.seed
     precision = recipe.precision or defaults.precision
-    runtime = set_up(defaults.device, defaults.threads, precision, seed)
+    runtime = set_up(defaults.device, defaults.threads, defaults.processor, precision, seed)
 
     summary = read_summary(splits)
     training = Training(read_part(splits, "train"), read_part(splits, "valid"), recipe, seed)

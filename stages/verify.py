@@ -2,8 +2,8 @@
 
 Clones the last commit, runs all of its stages in the clone with another user name, time zone,
 locale and hash seed, and compares the hashes of the outputs with those in the commit's `dvc.lock`.
-If an output differs, it names the first difference between the versions and devices of the two
-runs, which `data/timing/` holds.
+It ends with the processors of the two runs and, if an output differs, the first difference between
+their versions and devices, which `data/timing/` holds.
 
 The clone lies beside this folder, so that `../` in a dataset's source leads to the same place.
 """
@@ -65,14 +65,24 @@ def environments(repository: Path) -> dict[str, dict[str, str]]:
 
 
 def first_difference(then: dict[str, dict[str, str]], now: dict[str, dict[str, str]]) -> str:
-    """Returns the first difference between the environments of two runs."""
+    """Returns the first difference between the environments of two runs.
+
+    Where both computed with `processor: any`, the device is none.
+    """
     for model, versions in now.items():
         if model not in then:
             return f"unknown, since data/timing/{model}.json was not committed with dvc.lock"
+        any_processor = versions.get("processor") == then[model].get("processor") == "any"
         for name, version in versions.items():
-            if then[model].get(name) != version:
+            if then[model].get(name) != version and not (name == "device" and any_processor):
                 return f"{name}: {then[model].get(name)} then, {version} now"
     return "versions and devices are the same: this is a fault, please report it"
+
+
+def devices(environments: dict[str, dict[str, str]]) -> str:
+    """Returns the devices of a run: one, unless its models were trained on several machines."""
+    found = {environment["device"] for environment in environments.values()}
+    return " and ".join(sorted(found)) or "an unknown device"
 
 
 def run_stages(clone: Path) -> list[str]:
@@ -104,7 +114,7 @@ def main() -> None:
             hashes(YAML(typ="safe").load(lock), stages) for lock in (git.stdout, clone / "dvc.lock")
         )
         verdicts = compare(expected, found)
-        difference = first_difference(then, environments(clone))
+        now = environments(clone)
         different = [path for path, verdict in verdicts if verdict != "same"]
     finally:
         if not different:
@@ -112,8 +122,9 @@ def main() -> None:
     for path, verdict in verdicts:
         print(f"{verdict:10} {path}")
     print(f"{len(verdicts)} outputs compared, {len(verdicts) - len(different)} identical")
+    print(f"The commit's models were trained on {devices(then)}; here on {devices(now)}")
     if different:
-        print(f"First difference between the two environments: {difference}")
+        print(f"First difference between the two environments: {first_difference(then, now)}")
         print(f"To look further: what differs is kept in {clone}; `make reproduce` here, then")
         print("compare the two sides of a file, and remove that folder.")
         sys.exit(1)

@@ -125,7 +125,7 @@ def tensorflow() -> None:
     """Sets TensorFlow up for every test that uses it in its own process: once is all it allows."""
     from stages.networks.runtime import set_up
 
-    set_up("cpu", threads=1)
+    set_up("cpu", threads=1, processor="any")
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -12,9 +13,10 @@ WHEEL = "tiny-1.0-py3-none-any.whl"
 
 
 def write_wheel(folder: Path) -> None:
-    """Writes a package with one module and one command, to be installed for all others."""
+    """Writes a package with one module and one command; it brings those that the tests run with."""
     info = "tiny-1.0.dist-info"
     files = {
+        "beside.pth": f"{sysconfig.get_path('purelib')}\n",
         "tiny.py": "def main() -> None:\n    print('installed')\n",
         f"{info}/METADATA": "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",

@@ -6,7 +6,7 @@ import pytest
 from conftest import Project
 from ruamel.yaml import YAML
 
-from stages.verify import compare, first_difference
+from stages.verify import compare, devices, first_difference
 
 PROGRAMS = Path(__file__).with_name("programs")
 
@@ -42,6 +42,7 @@ def test_a_fresh_run_elsewhere_gives_every_output_the_same_bytes_and_names_anoth
     assert {"data/models/cnn.keras", "reports/index.html"} < {path for _, path in verdicts}
     assert "removed" not in "\n".join(lines)
     assert f"{len(verdicts)} outputs compared, {len(verdicts) - 1} identical" in lines
+    assert [line for line in lines if line.startswith("The commit's models were trained on ")]
     assert "versions and devices are the same: this is a fault" in "\n".join(lines)
     [kept] = project.folder.parent.glob("verify-*")
     assert f"what differs is kept in {kept};" in "\n".join(lines)
@@ -63,6 +64,23 @@ def test_the_first_version_that_differs_is_named() -> None:
     now = {"python": "3.11.7", "keras": "3.16.0", "numpy": "2.5.0"}
     difference = first_difference({"a": now, "b": then}, {"a": now, "b": now})
     assert difference == "keras: 3.15.1 then, 3.16.0 now"
+
+
+@pytest.mark.parametrize(
+    ("processor", "difference"),
+    [
+        ("any", "versions and devices are the same: this is a fault, please report it"),
+        ("this", "device: an AMD EPYC then, an Intel Xeon now"),
+    ],
+)
+def test_another_processor_is_a_difference_for_those_who_compute_with_all_it_has(
+    processor: str, difference: str
+) -> None:
+    then, now = (
+        {"m": {"device": name, "processor": processor}} for name in ("an AMD EPYC", "an Intel Xeon")
+    )
+    assert first_difference(then, now) == difference
+    assert devices(then | {"n": now["m"]}) == "an AMD EPYC and an Intel Xeon"
 
 
 def test_versions_that_were_not_committed_are_said_to_be_unknown() -> None:

@@ -1,12 +1,19 @@
 """Files: writing them whole or not at all, and sorting their names."""
 
+import errno
 import json
 import re
 import shutil
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
+
+from stages.lib.command import UserError
 
 
 @contextmanager
@@ -45,8 +52,46 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Returns the JSON value in the file `path`."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Returns the JSON value in the file `path`; raises a `UserError` if it is damaged."""
+    with whole(path):
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_array(path: Path, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
+    """Returns the array in the `.npy` file `path`, which with `mmap_mode` stays on the disk.
+
+    Raises:
+        UserError: The file is damaged, or holds Python objects, which could run a program.
+    """
+    with whole(path):
+        array: np.ndarray = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
+        return array
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Returns the arrays in the `.npz` file `path` by their names, as `read_array` does."""
+    with whole(path), np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[None]:
+    """Turns what reading a damaged file raises into a `UserError` with what mends it."""
+    try:
+        yield
+    except (FileNotFoundError, PermissionError):
+        raise
+    except (
+        *(OSError, EOFError, ValueError, LookupError, TypeError, RuntimeError),
+        *(zipfile.BadZipFile, zlib.error),
+    ) as error:
+        if getattr(error, "errno", None) == errno.ENOMEM:
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"{path} cannot be read, so it is damaged: `make mend reproduce` restores it, or makes "
+            f"it again ({reason})"
+        ) from None
 
 
 def natural_key(name: str) -> list[Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.lib.files import read_json
+from stages.lib.files import read_array, read_json
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class Unlabelled:
 
 def read_part(folder: Path, name: str) -> Part:
     """Reads the part `name` of the dataset whose splits are in `folder`."""
-    images = np.load(folder / f"{name}_images.npy", mmap_mode="r")
-    return Part(images, np.load(folder / f"{name}_labels.npy"))
+    images = read_array(folder / f"{name}_images.npy", mmap_mode="r")
+    return Part(images, read_array(folder / f"{name}_labels.npy"))
 
 
 def read_unlabelled(folder: Path) -> Unlabelled:
     """Reads the unlabelled images of the dataset whose splits are in `folder`."""
-    images = np.load(folder / "unlabelled_images.npy", mmap_mode="r")
-    names = (np.load(folder / f"unlabelled_{kind}.npy") for kind in ("names", "left_out"))
+    images = read_array(folder / "unlabelled_images.npy", mmap_mode="r")
+    names = (read_array(folder / f"unlabelled_{kind}.npy") for kind in ("names", "left_out"))
     return Unlabelled(images, *names)
 
 

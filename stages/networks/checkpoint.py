@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import shutil
-import zipfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -104,13 +103,13 @@ class Checkpoint:
             return Progress()
         variables = _variables(model)
         try:
-            with np.load(self._path) as state:
+            with np.load(self._path, allow_pickle=False) as state:
                 if str(state["fingerprint"]) != self._fingerprint:
                     self._set_aside("belongs to other params, data, code or versions")
                     return Progress()
                 progress = Progress(json.loads(str(state["history"])), list(state["snapshots"]))
                 values = [state[f"{index:04}"] for index in range(len(variables))]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except Exception:  # a damaged file can raise anything
             self._set_aside("is incomplete")
             return Progress()
         for variable, value in zip(variables, values, strict=True):

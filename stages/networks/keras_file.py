@@ -1,4 +1,4 @@
-"""Saving `.keras` files whose bytes depend on the model alone."""
+"""Saving `.keras` files whose bytes depend on the model alone, and opening them safely."""
 
 import io
 import json
@@ -6,6 +6,8 @@ import re
 import zipfile
 from pathlib import Path
 
+from stages.lib.command import UserError
+from stages.lib.files import whole
 from stages.networks.runtime import keras
 
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
@@ -30,6 +32,26 @@ def save_model(model: keras.Model, path: Path) -> None:
             elif name == "config.json":
                 content = _number_shared_objects(content.decode()).encode()
             target.writestr(zipfile.ZipInfo(name, _LONG_AGO), content)
+
+
+def load_model(path: Path) -> keras.Model:
+    """Returns the model in the file `path`, not compiled; nothing in the file runs as a program.
+
+    Raises:
+        UserError: There is no such file, it is damaged, or it has a layer of Python code.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is missing: `dvc repro` makes it, `dvc pull` brings it")
+    with whole(path), zipfile.ZipFile(path) as archive:
+        if b'"class_name": "Lambda"' in archive.read("config.json"):
+            raise UserError(
+                f"{path} has a Lambda layer, whose Python code would run here, so it is not opened:"
+                " build the model of other layers"
+            )
+        if broken := archive.testzip():
+            raise ValueError(f"{broken} in it is damaged")
+    with whole(path):
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
 
 
 def _number_shared_objects(config: str) -> str:

@@ -46,14 +46,24 @@ _modules |= dict.fromkeys(_hidden)
 with _silent_stderr():
     import keras
     import tensorflow as tf
+
+    from stages.networks import portable
 for _name in _hidden:
     del _modules[_name]
 
 
-__all__ = ["Device", "Precision", "Runtime", "keras", "set_up", "strategy_over", "tf"]
+__all__ = ["Device", "Precision", "Processor", "Runtime", "keras", "set_up", "strategy_over", "tf"]
 
 Device = Literal["auto", "gpu", "cpu"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
+Processor = Literal["any", "this"]
+# What /proc/cpuinfo calls the instruction sets beyond AVX2 that oneDNN knows, the newest first.
+_BEYOND_AVX2 = {
+    "amx_tile": "AMX",
+    "avx512_bf16": "AVX-512 with bfloat16",
+    "avx512f": "AVX-512",
+    "avx_vnni": "AVX2 with VNNI",
+}
 
 
 @dataclass(frozen=True)
@@ -63,28 +73,50 @@ class Runtime:
     Attributes:
         strategy: Models are built in its scope; it mirrors them over several GPUs.
         environment: Versions and devices, which the bytes depend on besides params, data and code.
+        portable: Whether it computes what every processor computes.
     """
 
     strategy: tf.distribute.Strategy
     environment: dict[str, str]
+    portable: bool
+
+    def check(self, model: keras.Model) -> None:
+        """Raises a `UserError` if `model` computes what each processor computes in its own way."""
+        precisions = {layer.dtype_policy.name for layer in model.layers} - {"float32"}
+        if self.portable and precisions:
+            raise UserError(_own_way("the model's precision", min(precisions), "evaluation"))
+
+
+def _own_way(what: str, precision: str, section: str) -> str:
+    return (
+        f"{what} is '{precision}', which each kind of processor computes in its own way: set "
+        f"{section}.processor to this, or train with precision float32 (params.yaml)"
+    )
 
 
 def set_up(
-    device: Device, threads: int, precision: Precision | None = None, seed: int = 0
+    device: Device,
+    threads: int,
+    processor: Processor,
+    precision: Precision | None = None,
+    seed: int = 0,
 ) -> Runtime:
     """Seeds every random generator, makes all operations deterministic, and picks the devices.
 
     Call it once in a process, before anything else uses TensorFlow. It prints a line with the
-    device and the precision, if one is given.
+    device, what it computes with, and the precision, if one is given.
 
     Args:
         device: `gpu` takes all GPUs of the machine, `cpu` none, `auto` all GPUs if there are any.
         threads: The number of threads within an operation, and of operations at a time.
+        processor: `any` computes what every x86-64 processor with AVX2 computes, to the same bits;
+            `this` with all that this one has. It means nothing on a GPU.
         precision: Keras's dtype policy for layers that are built later; a saved model has its own.
         seed: Seeds the generators of Python, NumPy and TensorFlow.
 
     Raises:
-        UserError: `device` is `gpu`, but TensorFlow sees none.
+        UserError: `device` is `gpu`, but TensorFlow sees none; or each kind of processor computes
+            `precision` in its own way, but `processor` is `any`.
     """
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
@@ -97,6 +129,11 @@ def set_up(
         )
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
+    alike = not gpus and processor == "any"
+    if alike and precision not in (None, "float32"):
+        raise UserError(_own_way("precision", precision, "training"))
+    if alike:
+        portable.use(threads)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     keras.config.set_floatx("float32")  # the user's keras.json may differ
@@ -107,10 +144,29 @@ def set_up(
     tf.config.experimental.enable_op_determinism()
     details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
     names = [str(detail.get("device_name", "GPU")) for detail in details]
-    name = " + ".join(names) or f"{_processor()}, {threads} threads"
-    print(f"device: {name}" + (f"; precision: {precision}" if precision else ""), flush=True)
+    name = " + ".join(names) or f"{_processor_name()}, {threads} threads"
+    said = [f"device: {name}"]
+    if not gpus:
+        said.append(f"processor: {processor} ({_explain(processor, _features())})")
+    if precision:
+        said.append(f"precision: {precision}")
+    print("; ".join(said), flush=True)
     devices = [f"GPU:{index}" for index in range(len(gpus))]
-    return Runtime(strategy_over(devices), _environment(name, policy))
+    environment = _environment(name, policy)
+    if not gpus:
+        environment["processor"] = processor
+    return Runtime(strategy_over(devices), environment, alike)
+
+
+def _explain(processor: Processor, features: set[str]) -> str:
+    """Says what `processor` computes with on one with `features`, and what it leaves unused."""
+    beyond = next((name for flag, name in _BEYOND_AVX2.items() if flag in features), None)
+    if "avx2" not in features:
+        return "it lacks AVX2, so its bytes may be its own"
+    if processor == "any":
+        others = f"; this one also has {beyond}, which `this` uses" if beyond else ""
+        return f"AVX2, the same bytes on every x86-64 processor{others}"
+    return f"{beyond or 'AVX2'}, bytes that another processor may not give"
 
 
 def strategy_over(devices: list[str]) -> tf.distribute.Strategy:
@@ -123,13 +179,19 @@ def strategy_over(devices: list[str]) -> tf.distribute.Strategy:
     return tf.distribute.get_strategy()
 
 
-def _processor() -> str:
+def _processor_name() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _features() -> set[str]:
+    return set(_cpuinfo("flags").split())
+
+
+def _cpuinfo(key: str) -> str:
+    """Returns what Linux says of the first core, nothing elsewhere."""
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
 
 
 def _environment(device: str, precision: str) -> dict[str, str]:

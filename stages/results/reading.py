@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from stages.lib.command import UserError
-from stages.lib.files import read_json
+from stages.lib.files import read_array, read_arrays, read_json, whole
 from stages.lib.splits import Part, read_part, read_summary
 
 NAMED_FILES = 5  # that the page names for each reason
@@ -118,14 +118,15 @@ def read_results(model: str) -> Results:
     """Reads the results of the model named `model`.
 
     Raises:
-        UserError: A file is missing.
+        UserError: A file is missing or damaged.
     """
     history = existing(Path(f"data/history/{model}.csv"))
     predictions = Path(f"data/predictions/{model}")
     for name in ALWAYS:
         existing(predictions / name)
     tables = {path.stem: read_table(path) for path in predictions.glob("*.csv")}
-    arrays = {path.stem: np.load(path) for path in predictions.glob("*.np[yz]")}
+    arrays: dict[str, Any] = {path.stem: read_array(path) for path in predictions.glob("*.npy")}
+    arrays |= {path.stem: read_arrays(path) for path in predictions.glob("*.npz")}
     return Results(
         model,
         read_json(predictions / "metrics.json"),
@@ -140,20 +141,23 @@ def read_table(path: Path) -> pd.DataFrame:
 
     Without this, pandas would take such names of classes, layers and files for numbers or gaps.
     """
-    with path.open(encoding="utf-8", newline="") as file:
-        columns = next(csv.reader(file))
+    with whole(path), path.open(encoding="utf-8", newline="") as file:
+        columns = next(csv.reader(file), [])
+        if "\0" in "".join(columns):  # what a file system leaves of a file after a power cut
+            raise ValueError("zeros in place of its header")
     # By their places: a class may have the name of a column.
     places = range(len(columns))
     texts = [columns.index(name) for name in TEXTS.get(path.stem, ()) if name in columns]
     gaps: Any = {place: [""] for place in places if place not in texts}
-    table = pd.read_csv(
-        path,
-        header=0,
-        names=list(places),
-        dtype=dict.fromkeys(texts, "str"),
-        keep_default_na=False,
-        na_values=gaps,
-    )
+    with whole(path):
+        table = pd.read_csv(
+            path,
+            header=0,
+            names=list(places),
+            dtype=dict.fromkeys(texts, "str"),
+            keep_default_na=False,
+            na_values=gaps,
+        )
     table.columns = pd.Index(columns)
     return table
 
@@ -225,5 +229,5 @@ def _read_images(arrays: Path, places: Iterable[tuple[str, int]]) -> np.ndarray:
     images = []
     for part, row in places:
         name = "images.npy" if part == "train" else f"{part}_images.npy"
-        images.append(np.load(arrays / name, mmap_mode="r")[row])
+        images.append(read_array(arrays / name, mmap_mode="r")[row])
     return np.array(images, np.uint8)

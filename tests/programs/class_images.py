@@ -8,7 +8,7 @@ from stages.networks.network import Network, build_network
 from stages.networks.runtime import set_up
 from stages.networks.weights import class_images
 
-set_up("cpu", threads=1)
+set_up("cpu", threads=1, processor="any")
 network = Network(layers=["Flatten", {"Dense": {"units": 1024}}])
 images = class_images(build_network(network, (28, 28, 1), 10, "network"))
 assert images is not None
