@@ -108,7 +108,7 @@ def test_a_wrong_key_ends_a_stage_with_one_line_and_no_traceback(tmp_path: Path)
     assert stage.returncode == 1
     assert stage.stderr == (
         "error: params.yaml: training.sed: unknown key; did you mean 'seed'? "
-        "(known: device, precision, seed, threads)\n"
+        "(known: device, precision, processor, seed, threads)\n"
     )
 
 

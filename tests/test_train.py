@@ -101,6 +101,8 @@ def write_params(
     **common: Any,
 ) -> None:
     training = {"seed": 0, "device": "cpu", "precision": "float32", "threads": 2} | common
+    float32 = {training["precision"], (own or {}).get("precision", "float32")} == {"float32"}
+    training = {"processor": "any" if float32 else "this"} | training
     model = RECIPE | {"training": RECIPE["training"] | (own or {})}
     model |= {"network": {"layers": layers}} if layers else {}
     (project / "params.yaml").write_text(
@@ -206,7 +208,9 @@ def test_two_runs_give_the_same_bytes_whatever_the_machine_offers(
 ) -> None:
     first, printed = uninterrupted(precision)
     assert printed.startswith("device: ")
-    assert printed.splitlines()[0].endswith(f"2 threads; precision: {precision}")
+    processor = "any (AVX2, the same" if precision == "float32" else "this ("
+    assert f", 2 threads; processor: {processor}" in printed.splitlines()[0]
+    assert printed.splitlines()[0].endswith(f"; precision: {precision}")
     write_params(project, precision=precision)
     run_program(
         project,
@@ -222,6 +226,15 @@ def test_two_runs_give_the_same_bytes_whatever_the_machine_offers(
     )
     assert digests(project) == digests(first)
     assert not (project / "data/checkpoints/m").exists()
+
+
+@pytest.mark.slow
+def test_half_precision_needs_all_that_the_processor_has(project: Path) -> None:
+    write_params(project, precision="mixed_bfloat16", processor="any")
+    done = run(project, "-m", "stages.train", "m")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: precision is 'mixed_bfloat16', which each kind of proces")
+    assert "set training.processor to this" in done.stderr
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import hashlib
 import inspect
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,11 @@ with contextlib.redirect_stdout(sys.stderr):
 layers = keras.layers
 # The arguments of those that need some.
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(
-        ("Conv2D", "Conv2DTranspose", "SeparableConv2D", "Conv1D", "Conv1DTranspose"),
-        {"filters": 24, "kernel_size": 3},
-    ),
+    "Conv1D": {"filters": 24, "kernel_size": 3},
+    "Conv1DTranspose": {"filters": 24, "kernel_size": 3},
+    "Conv2D": {"filters": 24, "kernel_size": 3},
+    "Conv2DTranspose": {"filters": 24, "kernel_size": 3},
+    "SeparableConv2D": {"filters": 24, "kernel_size": 3},
     "SeparableConv1D": {"filters": 24, "kernel_size": 3},
     "DepthwiseConv2D": {"kernel_size": 3, "depth_multiplier": 2},
     "DepthwiseConv1D": {"kernel_size": 3},
@@ -59,9 +60,10 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "Discretization": {"bin_boundaries": [0.0, 1.0]},
     "AdaptiveAveragePooling2D": {"output_size": 3},
     "AdaptiveMaxPooling2D": {"output_size": 3},
-    **dict.fromkeys(
-        ("Dropout", "GaussianDropout", "AlphaDropout", "SpatialDropout2D"), {"rate": 0.3}
-    ),
+    "Dropout": {"rate": 0.3},
+    "GaussianDropout": {"rate": 0.3},
+    "AlphaDropout": {"rate": 0.3},
+    "SpatialDropout2D": {"rate": 0.3},
     "SpatialDropout1D": {"rate": 0.3},
     "GaussianNoise": {"stddev": 0.3},
     "AveragePooling1D": {"pool_size": 2},
@@ -107,7 +109,7 @@ def run_layers(chain: list[Any], images: Any) -> Any:
         features = layer(features)
     model = keras.Model(inputs, features)
 
-    @tf.function
+    @tf.function  # type: ignore[untyped-decorator]
     def step(images: Any) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(images)
@@ -121,12 +123,16 @@ def run_layers(chain: list[Any], images: Any) -> Any:
     return [step(images), [v.value for v in model.variables], model(images, training=False)]
 
 
+def named(module: Any, kind: Callable[[Any], bool]) -> list[tuple[str, Any]]:
+    return sorted(inspect.getmembers(module, kind))
+
+
 def everything(side: int) -> Iterator[tuple[str, Any]]:
     """Yields what is computed, and how, by name."""
     random = np.random.default_rng(0)
     images = tf.constant(random.standard_normal((6, side, side, 8)), tf.float32)
     sequences = tf.reshape(images, (6, side, side * 8))
-    for name, make in sorted(inspect.getmembers(layers, inspect.isclass)):
+    for name, make in named(layers, inspect.isclass):
         for form, given in (("images", images), ("rgb", images[..., :3]), ("sequences", sequences)):
             with contextlib.suppress(*REFUSALS):
                 layer = make(**ARGUMENTS.get(name, {}))
@@ -137,14 +143,14 @@ def everything(side: int) -> Iterator[tuple[str, Any]]:
     for name, chain in CHAINS.items():
         yield name, run_layers(chain, images)
     line = tf.linspace(-9.0, 9.0, 10_007)[tf.newaxis]
-    for name, function in sorted(inspect.getmembers(keras.activations, inspect.isfunction)):
+    for name, function in named(keras.activations, inspect.isfunction):
         with contextlib.suppress(*REFUSALS):
             yield f"activation {name}", tf.function(function)(line)
-    for name, make in sorted(inspect.getmembers(keras.initializers, inspect.isclass)):
+    for name, make in named(keras.initializers, inspect.isclass):
         with contextlib.suppress(*REFUSALS):
             seeded = "seed" in inspect.signature(make).parameters
             yield f"initializer {name}", (make(seed=0) if seeded else make())((40, 40))
-    for name, make in sorted(inspect.getmembers(keras.optimizers, inspect.isclass)):
+    for name, make in named(keras.optimizers, inspect.isclass):
         with contextlib.suppress(*REFUSALS):
             optimizer = make(0.01)
             keras.utils.set_random_seed(0)

@@ -1,0 +1,118 @@
+"""What replaces TensorFlow's operations computes what they compute."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.lib.command import UserError
+from stages.networks.runtime import Runtime, keras, strategy_over, tf
+
+pytestmark = pytest.mark.usefixtures("tensorflow")
+sizes = st.integers(1, 9)
+
+
+def random(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(shape, np.float32)
+
+
+def gradients(compute: Any, *arrays: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Returns what `compute` makes of `arrays` in a graph, and the gradients of its squared sum."""
+
+    def step(*tensors: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            result = compute(*tensors)
+            total = tf.reduce_sum(result**2)
+        return result, tape.gradient(total, tensors)
+
+    result, found = tf.function(step)(*map(tf.constant, arrays))
+    return result.numpy(), [gradient.numpy() for gradient in found]
+
+
+# Each example traces a graph of its own.
+@settings(deadline=None, max_examples=20)
+@given(m=sizes, k=sizes, n=sizes, left=st.booleans(), right=st.booleans())
+def test_a_product_and_its_gradients_are_those_of_the_matrices(
+    m: int, k: int, n: int, left: bool, right: bool
+) -> None:
+    a, b = random(m, k), random(k, n)
+    product, (of_a, of_b) = gradients(
+        lambda a, b: tf.matmul(a, b, transpose_a=left, transpose_b=right),
+        a.T.copy() if left else a,
+        b.T.copy() if right else b,
+    )
+    np.testing.assert_allclose(product, a @ b, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(of_a.T if left else of_a, 2 * a @ b @ b.T, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(of_b.T if right else of_b, 2 * a.T @ a @ b, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ((3, 5, 7), (7, 2)),
+        ((3, 5, 7), (1, 7, 2)),
+        ((5, 7), (1, 7, 2)),
+        ((1, 5, 7), (3, 7, 2)),
+        ((4, 3, 5, 7), (4, 1, 7, 2)),
+    ],
+)
+def test_a_product_of_batches_is_broadcast(left: tuple[int, ...], right: tuple[int, ...]) -> None:
+    a, b = random(*left), random(*right)
+    product, found = gradients(tf.matmul, a, b)
+    np.testing.assert_allclose(product, a @ b, rtol=1e-4, atol=1e-5)
+    assert [gradient.shape for gradient in found] == [left, right]
+
+
+@pytest.mark.parametrize(
+    ("equation", "left", "right"),
+    [
+        ("ij,jk->ki", (3, 4), (4, 5)),
+        ("...x,xy->...y", (2, 3, 4), (4, 5)),
+        ("...ij,...jk->...ik", (2, 3, 4), (2, 4, 5)),
+        ("bthe,bshe->bhts", (2, 3, 4, 5), (2, 6, 4, 5)),
+        ("abc,cd->ad", (2, 3, 4), (4, 5)),  # b is summed away
+        ("a,b->ab", (3,), (4,)),
+        ("i,i->", (5,), (5,)),
+        ("ii,ij->j", (3, 3), (3, 4)),  # a diagonal
+    ],
+)
+def test_einsum_is_numpys(equation: str, left: tuple[int, ...], right: tuple[int, ...]) -> None:
+    a, b = random(*left), random(*right)
+    product, found = gradients(lambda a, b: tf.einsum(equation, a, b), a, b)
+    np.testing.assert_allclose(product, np.einsum(equation, a, b), rtol=1e-4, atol=1e-5)
+    assert [gradient.shape for gradient in found] == [left, right]
+
+
+def test_roots_and_reciprocals_are_the_nearest_floats_in_a_graph_too() -> None:
+    x = np.linspace(1e-6, 1e4, 100_003, dtype=np.float32)
+    root, _ = gradients(tf.math.rsqrt, x)
+    assert (root == np.float32(1) / np.sqrt(x)).all()
+    # Optimizers of graphs turn these into the approximated operations, unless told not to.
+    root, _ = gradients(lambda x: 1 / tf.sqrt(x), x)
+    assert (root == np.float32(1) / np.sqrt(x)).all()
+    third, _ = gradients(lambda x: x / tf.fill([100_003], 3.0), x)
+    assert (third == x / np.float32(3)).all()
+    reciprocal, _ = gradients(tf.math.reciprocal, x)
+    assert (reciprocal == np.float32(1) / x).all()
+
+
+def test_functions_are_as_exact_as_float32() -> None:
+    x = np.linspace(-3, 3, 1001, dtype=np.float32)
+    for compute, exact in ((tf.math.erfc, math.erfc), (tf.math.atan, math.atan)):
+        found, (gradient,) = gradients(compute, x)
+        np.testing.assert_allclose(found, [exact(value) for value in x], rtol=2e-7)
+        assert np.isfinite(gradient).all()
+    back, _ = gradients(lambda x: tf.math.erfinv(tf.math.erf(x)), x / 3)
+    np.testing.assert_allclose(back, x / 3, atol=1e-6)
+
+
+def test_a_model_in_half_precision_is_evaluated_with_all_that_the_processor_has() -> None:
+    layers = [keras.Input((4,)), keras.layers.Dense(2, dtype="mixed_bfloat16")]
+    model = keras.Sequential(layers)
+    with pytest.raises(UserError, match=r"set evaluation\.processor to this"):
+        Runtime(strategy_over([]), {}, portable=True).check(model)
+    Runtime(strategy_over([]), {}, portable=False).check(model)
