@@ -1,4 +1,5 @@
-# make reproduce: the whole pipeline on the bundled sample.  make test: style, types and all tests.
+# make reproduce: the whole pipeline; what a colleague ran comes from the remote, if there is one.
+# make test: style, types and all tests.
 # make test-long: the tests that take minutes: thousands of damaged files, and peak memory.
 # make test-faults: kills, full disks and the like; one command recovers from each.
 # make verify: runs the last commit afresh elsewhere and compares every output.
@@ -8,12 +9,15 @@
 # Each sets up what it needs first; PYTHON names the interpreter to use (3.11 to 3.13).
 
 PYTHON ?= python3
-VENV := $(CURDIR)/.venv
+# Relative: make cannot have a target whose path has a space. Of programs, only those in it are called
+# to install: whatever happens, nothing is installed elsewhere.
+VENV := .venv
 # uv installs in a quarter of pip's time (25 s, 107 s); pip does where only its own settings know the
 # package index.
 UV := uv==0.13.9
-install = uv pip install --quiet --compile-bytecode --python $(VENV) -r $(1) || pip install --quiet -r $(1)
-export PATH := $(VENV)/bin:$(PATH)
+pip = $(VENV)/bin/python -m pip install --quiet
+install = $(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(VENV) -r $(1) || $(pip) -r $(1)
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
@@ -24,8 +28,8 @@ help:
 
 reproduce: $(VENV)/installed
 	python -m stages.recover
-	dvc repro
-	@echo "The report: $(CURDIR)/reports/index.html"
+	remote=$$(dvc config core.remote) && dvc repro $${remote:+--pull}
+	@echo "The report: $$PWD/reports/index.html"
 
 verify: $(VENV)/installed
 	python -m stages.verify
@@ -62,7 +66,7 @@ requirements: $(VENV)/installed
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "error: Python 3.11, 3.12 or 3.13 is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 reproduce")'
 	$(PYTHON) -m venv $(VENV)
-	pip install --quiet $(UV)
+	$(pip) $(UV)
 	$(call install,requirements.txt)
 	touch $@
 

@@ -4,6 +4,7 @@ Reads `data/models/M.keras` and its dataset's `data/splits/D/`. Writes `reports/
 (accuracy and cross-entropy on the validation and the test images, parameters, multiply-adds) and
 `data/predictions/M/`, all that the pictures need, so that drawing them needs no TensorFlow:
 
+    metrics.json           the same bytes as `reports/metrics/M.json`: see dvc.yaml
     summary.json           classes, expected calibration error, the layer that Grad-CAM looked at
     test_*.npy             true labels and predicted probabilities
     confusion_matrix.csv   test images by true class (rows) and predicted class (columns)
@@ -200,7 +201,8 @@ def write_outputs(name: str, evaluation: Evaluation) -> None:
     paths = (Path("data/predictions") / name, Path("reports/metrics") / f"{name}.json")
     with write_atomically(*paths) as (folder, metrics_file):
         folder.mkdir()
-        write_json(metrics_file, evaluation.metrics)
+        for path in (folder / "metrics.json", metrics_file):
+            write_json(path, evaluation.metrics)
         write_json(folder / "summary.json", evaluation.summary)
         for stem, array in evaluation.arrays.items():
             np.save(folder / f"{stem}.npy", array)

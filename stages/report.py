@@ -1,7 +1,7 @@
 """Writes the tables, the overview and the page about all models: `python -m stages.report`.
 
-Reads every model's `reports/metrics/M.json`, `data/history/M.csv` and `data/predictions/M/`, and of
-its dataset what `split` and `prepare` wrote. Writes
+Reads every model's `data/history/M.csv` and `data/predictions/M/`, and of its dataset what `split`
+and `prepare` wrote. What else lies in these folders, it moves to `data/leftovers/` first. Writes
 
     reports/accuracy.csv, .md   a row a model, beside the published figures
     reports/datasets.csv        a row a dataset
@@ -10,11 +10,12 @@ its dataset what `split` and `prepare` wrote. Writes
     reports/overview/*.png      all models side by side, and what the datasets look like
     reports/index.html          the page; each model has its own, which `plot` writes
     reports/models.js           the order of the models, which links their pages
+    data/tables/*.csv           the same bytes as the tables in reports/: see dvc.yaml
 """
 
 import shlex
-from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -27,16 +28,17 @@ from stages.page.rendering import Picture, picture
 from stages.page.summary import list_models, render_summary
 from stages.pictures import overview, style
 from stages.results import tables
+from stages.results.leftovers import (
+    OTHERS,
+    PLACE,
+    REPORTED,
+    find_leftovers,
+    list_outputs,
+    move_leftovers,
+)
 from stages.results.reading import Dataset, read_dataset, read_results
 from stages.results.sentences import caveat
 from stages.results.tables import Model, Row
-
-# Where the stages keep what belongs to one model, and to one dataset.
-MODEL_FOLDERS = (
-    *("data/history", "data/models", "data/predictions", "data/snapshots", "data/timing"),
-    *("reports/figures", "reports/metrics", "reports/models"),
-)
-DATASET_FOLDERS = ("data/arrays", "data/raw", "data/splits")
 
 
 class Options(Section):
@@ -58,15 +60,16 @@ def read_models() -> dict[str, Model]:
     return dict(sorted(models.items(), key=lambda item: (item[1].dataset, item[0])))
 
 
-def leftovers(models: Collection[str], datasets: Collection[str]) -> list[Path]:
-    """Returns the files of models and datasets that are no longer in `params.yaml`, sorted."""
-    return sorted(
-        path
-        for names, folders in ((models, MODEL_FOLDERS), (datasets, DATASET_FOLDERS))
-        for folder in folders
-        for path in Path(folder).glob("[!.]*")
-        if path.stem not in names
-    )
+def clear_away(sections: dict[str, Any]) -> None:
+    """Moves what the report must not depend on to `data/leftovers/`, and says what is left over."""
+    outputs = list_outputs(sections)
+    moved, others = (find_leftovers(folders, outputs) for folders in (REPORTED, OTHERS))
+    if moved:
+        move_leftovers(moved)
+        print(f"no output of params.yaml, so moved to {PLACE}: {', '.join(map(str, moved))}")
+    if others or PLACE.exists():
+        remove = [*others, *([PLACE] if PLACE.exists() else [])]
+        print(f"to remove what no model or dataset needs: rm -r {shlex.join(map(str, remove))}")
 
 
 def draw_overview(
@@ -90,12 +93,7 @@ def main() -> None:
         params.read("plots.text_size", PositiveFloat), params.read("plots.dpi", PositiveInt)
     )
     models, sections = read_models(), params.load()
-    if removed := leftovers(models, sections["datasets"]):
-        names = sorted({path.stem for path in removed})
-        print(
-            f"not in params.yaml: {', '.join(names)}; the report leaves them out. To remove what "
-            f"is left of them: rm -r {shlex.join(map(str, removed))}"
-        )
+    clear_away(sections)
     datasets = {
         name: read_dataset(name) for name in dict.fromkeys(m.dataset for m in models.values())
     }
@@ -115,10 +113,11 @@ def main() -> None:
         "history.csv": tables.all_histories(results.values()),
     }
 
-    outputs = (*csv_tables, "accuracy.md", "overview", "models.js", "index.html")
-    with write_atomically(*(Path("reports") / name for name in outputs)) as parts:
-        *csv_files, accuracy_md, pictures_folder, models_js, index_html = parts
-        for table, path in zip(csv_tables.values(), csv_files, strict=True):
+    outputs = ("accuracy.md", "overview", "models.js", "index.html")
+    places = [Path(folder) / name for folder in ("reports", "data/tables") for name in csv_tables]
+    with write_atomically(*(Path("reports") / name for name in outputs), *places) as parts:
+        accuracy_md, pictures_folder, models_js, index_html, *csv_files = parts
+        for table, path in zip(2 * list(csv_tables.values()), csv_files, strict=True):
             table.to_csv(path, index=False)
         accuracy_md.write_text(tables.to_markdown(rows, caveat(rows)), encoding="utf-8")
         with look:

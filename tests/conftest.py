@@ -151,7 +151,7 @@ def reproduce(project: Project, params: Any) -> None:
     shutil.copytree(
         TOP / "stages", project.folder / "stages", ignore=shutil.ignore_patterns("__pycache__")
     )
-    for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
+    for name in ("dvc.yaml", ".dvcignore", ".gitattributes", ".gitignore"):
         shutil.copy(TOP / name, project.folder)
     source = project.folder / "source"
     (source / "digits").mkdir(parents=True)

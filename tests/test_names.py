@@ -5,6 +5,7 @@ import html
 import io
 import json
 import re
+import shutil
 import unicodedata
 import warnings
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from conftest import TOP
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
@@ -116,6 +118,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, tensorflow: None) -> Itera
     """A project that was evaluated, plotted and reported, as the current directory."""
     top = tmp_path_factory.mktemp("project")
     (top / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    shutil.copy(TOP / "dvc.yaml", top)
     for folder in ("models", "history", "snapshots"):
         (top / "data" / folder).mkdir(parents=True)
     for name, classes in CLASSES.items():

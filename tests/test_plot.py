@@ -105,6 +105,7 @@ def make_results(classes: int = 2) -> Results:
 
 def write_results(results: Results, folder: Path) -> None:
     folder.mkdir(parents=True)
+    write_json(folder / "metrics.json", results.metrics)
     write_json(folder / "summary.json", results.summary)
     for name, value in results.files.items():
         if isinstance(value, pd.DataFrame):
@@ -132,8 +133,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     parts = {part: {"cat": 10, "dog": 10} for part in ("train", "valid", "test")}
     summary = {"classes": results.classes, "origin": "drawn", "images": parts}
     write_json(tmp_path / "data/splits/cats_dogs/summary.json", summary)
-    (tmp_path / "reports/metrics").mkdir(parents=True)
-    write_json(tmp_path / "reports/metrics/pets.json", results.metrics)
     write_params(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -201,7 +200,7 @@ def test_two_runs_give_the_same_bytes_whatever_the_users_own_style(
 ) -> None:
     plot.main("pets")
     first = {path: path.read_bytes() for path in (project / "reports").rglob("*.*")}
-    assert len(first) == len(FIGURES) + 2
+    assert len(first) == len(FIGURES) + 1
     monkeypatch.setitem(mpl.rcParams, "lines.linewidth", 9)
     monkeypatch.setitem(mpl.rcParams, "axes.facecolor", "red")
     plot.main("pets")

@@ -45,6 +45,8 @@ class Finished:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        folder.mkdir(exist_ok=True)
+        shutil.copy(TOP / "dvc.yaml", folder)
         self.params: dict[str, Any] = {
             "datasets": {},
             "training": {"seed": 0, "threads": 2},
@@ -108,9 +110,9 @@ class Finished:
             "parameters": 1000 * right,
             "multiply_adds": 10_000_000 * right,
         }
-        for folder in ("data/history", f"data/predictions/{name}", "reports/metrics"):
+        for folder in ("data/history", f"data/predictions/{name}"):
             (self.folder / folder).mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / f"reports/metrics/{name}.json", metrics)
+        write_json(self.folder / f"data/predictions/{name}/metrics.json", metrics)
         (self.folder / f"data/history/{name}.csv").write_text(
             "epoch,accuracy,loss,val_accuracy,val_loss\n1,0.5,1.5,0.6,1\n2,0.7,0.9,0.8,0.5\n"
         )
@@ -189,7 +191,6 @@ def test_there_is_a_row_for_each_model_in_params_and_none_for_a_removed_one(
     page = finished.report()
     assert list(accuracy(finished).index) == ["cnn", "photo_net"]
     assert "dense" not in page + finished.read("history.csv") + finished.read("confusion.csv")
-    assert (finished.folder / "reports/metrics/dense.json").exists(), "its files are there"
 
 
 @pytest.mark.parametrize(
@@ -206,7 +207,7 @@ def test_how_long_a_model_was_trained_is_said_in_words(
     assert accuracy(finished).loc["dense", "trained_for"] == words
 
 
-def test_what_is_left_of_removed_models_and_datasets_is_named_and_nothing_else(
+def test_what_is_no_output_is_moved_away_or_named_and_nothing_else_is(
     finished: Finished, capfd: pytest.CaptureFixture[str]
 ) -> None:
     # A model may have the name of a dataset.
@@ -215,16 +216,50 @@ def test_what_is_left_of_removed_models_and_datasets_is_named_and_nothing_else(
     del finished.params["datasets"]["digits"]
     del finished.params["models"]["cnn"]
     del finished.params["models"]["dense"]
-    finished.report()
-    [command] = re.findall("rm -r (.*)", capfd.readouterr().out)
-    assert command.split() == [
-        "data/arrays/digits",
-        *(f"data/history/{name}.csv" for name in ("cnn", "dense", "photo_net")),
-        *(f"data/predictions/{name}" for name in ("cnn", "dense", "photo_net")),
-        *(f"data/snapshots/{name}.npy" for name in ("cnn", "dense", "photo_net")),
-        "data/splits/digits",
-        *(f"reports/metrics/{name}.json" for name in ("cnn", "dense", "photo_net")),
+    strays = [
+        "data/arrays/pictures/my notes.txt",
+        "data/predictions/readme.md",
+        "data/splits/pictures/old/test_images.npy",
     ]
+    running = finished.folder / "data/history/pictures.part.csv"
+    for path in [*(finished.folder / name for name in strays), running]:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(path.name)
+    finished.report()
+    removed = ("cnn", "dense", "photo_net")
+    moved = [
+        *("data/arrays/digits", "data/arrays/pictures/my notes.txt"),
+        *(f"data/history/{name}.csv" for name in removed),
+        *(f"data/predictions/{name}" for name in removed),
+        *("data/predictions/readme.md", "data/splits/digits", "data/splits/pictures/old"),
+    ]
+    printed = capfd.readouterr().out
+    assert f"so moved to data/leftovers: {', '.join(moved)}\n" in printed
+    for name in moved:
+        assert not (finished.folder / name).exists()
+    for name in strays:
+        assert (finished.folder / name.replace("data", "data/leftovers", 1)).is_file(), name
+    assert running.exists()
+    [command] = re.findall("rm -r (.*)", printed)
+    snapshots = [f"data/snapshots/{name}.npy" for name in removed]
+    assert command.split() == [*snapshots, "data/leftovers"]
+
+    page = finished.report()
+    assert "so moved to" not in capfd.readouterr().out
+    assert list((finished.folder / "data/predictions").iterdir()) == [
+        finished.folder / "data/predictions/pictures"
+    ]
+    assert "dense" not in page
+
+
+def test_what_is_moved_away_twice_replaces_what_was_moved_before(finished: Finished) -> None:
+    for content in ("first", "second"):
+        folder = finished.folder / "data/predictions/old"
+        folder.mkdir()
+        (folder / "summary.json").write_text(content)
+        finished.report()
+    moved = finished.folder / "data/leftovers/predictions/old/summary.json"
+    assert moved.read_text() == "second"
 
 
 def test_without_a_model_there_is_nothing_to_report(finished: Finished) -> None:
@@ -523,7 +558,7 @@ def test_examples_are_as_many_of_each_class_or_all_there_are() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "reports/metrics/cnn.json",
+        "data/predictions/cnn/metrics.json",
         "data/history/cnn.csv",
         "data/predictions/cnn/test_probabilities.npy",
         "data/predictions/cnn/confusion_matrix.csv",

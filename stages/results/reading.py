@@ -36,7 +36,7 @@ TEXTS = {
 }
 # What `evaluate` writes for every model; the rest depends on the network.
 ALWAYS = (
-    *("summary.json", "test_labels.npy", "test_probabilities.npy"),
+    *("metrics.json", "summary.json", "test_labels.npy", "test_probabilities.npy"),
     *("confusion_matrix.csv", "per_class.csv", "layers.csv"),
 )
 
@@ -47,7 +47,7 @@ class Results:
 
     Attributes:
         model: The model's name.
-        metrics: Accuracies, losses and sizes: `reports/metrics/M.json`.
+        metrics: Accuracies, losses and sizes: `data/predictions/M/metrics.json`.
         history: Loss and accuracy of training, a row an epoch or every so many steps.
         summary: The classes and other single values: `data/predictions/M/summary.json`.
         files: The arrays and tables of `data/predictions/M/` by their names without the ending.
@@ -120,7 +120,6 @@ def read_results(model: str) -> Results:
     Raises:
         UserError: A file is missing or damaged.
     """
-    metrics = existing(Path(f"reports/metrics/{model}.json"))
     history = existing(Path(f"data/history/{model}.csv"))
     predictions = Path(f"data/predictions/{model}")
     for name in ALWAYS:
@@ -130,7 +129,7 @@ def read_results(model: str) -> Results:
     arrays |= {path.stem: read_arrays(path) for path in predictions.glob("*.npz")}
     return Results(
         model,
-        read_json(metrics),
+        read_json(predictions / "metrics.json"),
         read_table(history),
         read_json(predictions / "summary.json"),
         tables | arrays,
