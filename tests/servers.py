@@ -90,7 +90,7 @@ def free_ports(count: int) -> list[int]:
 
 @contextmanager
 def running(
-    command: list[str], folder: Path, port: int, environment: Mapping[str, str] | None = None
+    command: list[str], folder: Path, port: int, environment: dict[str, str] | None = None
 ) -> Iterator[None]:
     """Runs a server in `folder` until the end of the context."""
     log = folder / "log"

@@ -92,7 +92,7 @@ def outputs(folder: Path) -> dict[str, Any]:
 
 def content(folder: Path) -> dict[str, bytes]:
     """Returns the bytes of all outputs."""
-    files = {}
+    files: dict[str, bytes] = {}
     for path in outputs(folder):
         top = folder / path
         below = sorted(top.rglob("*")) if top.is_dir() else [top]
