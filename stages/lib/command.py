@@ -44,8 +44,8 @@ def run(main: Callable[..., None]) -> None:
             raise
         sys.exit(
             f"error: no space left on the disk while writing {error.filename or 'an output'}; "
-            "nothing was kept of it: free some space (`dvc gc --all-commits --all-experiments` drops "
-            "results that no commit and no experiment has) and rerun"
+            "nothing was kept of it: free some space (`dvc gc --all-commits --all-experiments` "
+            "drops results that no commit and no experiment has) and rerun"
         )
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
