@@ -178,12 +178,17 @@ def seaweedfs(folder: Path) -> Iterator[Server]:
         put(f"{buckets}classifiers/{path}", content)
 
     def put(url: str, content: bytes) -> None:
-        method = "PUT" if content else "POST"
-        urlopen(Request(url, content, method=method), timeout=10).close()
+        urlopen(Request(url, content, method="PUT"), timeout=10).close()
 
     try:
         with running([program("weed"), "server", *arguments], folder, ports[6]):
-            put(buckets, b"")
+            for left in reversed(range(60)):  # it answers before it has room for files
+                try:
+                    put(f"{buckets}first", b"makes the bucket")
+                    break
+                except OSError:
+                    assert left, (folder / "log").read_text()
+                    time.sleep(0.5)
             reader = names | {"KEY": "reader", "SECRET": "readers-secret"}
             yield Server(names, reader, replace, ports[6])
     finally:
