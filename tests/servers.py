@@ -192,7 +192,9 @@ def seaweedfs(folder: Path) -> Iterator[Server]:
             reader = names | {"KEY": "reader", "SECRET": "readers-secret"}
             yield Server(names, reader, replace, ports[6])
     finally:
-        link.unlink(missing_ok=True)
+        for port in ports:
+            for left_behind in link.parent.glob(f"seaweedfs-*{port}.sock"):
+                left_behind.unlink()
 
 
 @contextmanager
