@@ -231,11 +231,11 @@ def nginx(folder: Path) -> Iterator[Server]:
     user = getpass.getuser()
     config = NGINX.format(module=DAV_MODULE, user=user, folder=folder, dav=dav, http=http)
     (folder / "config").write_text(config)
-    (folder / "users").write_text("alice:{PLAIN}password\n")
+    (folder / "users").write_text("alice:{PLAIN}alices-secret\n")
     names = {
         "webdavs://dav.example.com": f"webdav://127.0.0.1:{dav}",
         "https://files.example.com": f"http://127.0.0.1:{http}",
-        "PASSWORD": "password",
+        "PASSWORD": "alices-secret",
     }
     with running(command, folder, dav):
         objects = in_folder(folder / "files/classifiers")
