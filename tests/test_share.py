@@ -437,6 +437,27 @@ def test_freeing_space_in_the_remote_keeps_what_others_have_committed(
 
 
 @pytest.mark.long
+def test_freeing_space_in_a_shared_cache_spares_the_clones_that_are_named(
+    project: Project, tmp_path: Path
+) -> None:
+    shown = "dvc gc --all-commits --all-experiments --projects ../teammate"
+    assert f"`{shown}`" in (TOP / "docs/share.md").read_text()
+    project.run("git", "clone", "--quiet", ".", str(tmp_path / "teammate"))
+    teammate = Project(tmp_path / "teammate")
+    (project.folder / ".dvc/cache").rename(tmp_path / "cache")
+    for one in (project, teammate):
+        one.run("dvc", "cache", "dir", "--local", str(tmp_path / "cache"))
+    (teammate.folder / "new.txt").write_text("new")
+    teammate.run("dvc", "add", "new.txt")
+    (teammate.folder / "new.txt").unlink()
+    project.run(*shown.split(), "--force")
+    teammate.run("dvc", "checkout", "new.txt")
+    (teammate.folder / "new.txt").unlink()
+    bash(project, under("Free space")[0])
+    teammate.run("dvc", "checkout", "new.txt", fails=True)
+
+
+@pytest.mark.long
 def test_a_folder_by_a_relative_path_is_lost_on_another_project(
     project: Project, tmp_path: Path
 ) -> None:
