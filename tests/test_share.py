@@ -21,6 +21,7 @@ PAGE = blocks("docs/share.md")
 KINDS = {"nanio": "S3", "seaweedfs": "S3", "ssh": "SSH", "webdav": "WebDAV"}
 # The tiny project has another model.
 MODEL = {"mnist_cnn": "dense"}
+TRAIN = "train@dense"
 
 
 def under(heading: str, needs: set[str] | None = None) -> list[Block]:
@@ -381,11 +382,11 @@ def test_freeing_space_keeps_what_commits_and_experiments_have(project: Project)
     first = project.read_params()["models"]["dense"]["training"]["steps"]
     committed, experiment, tried = first + 1, first + 2, first + 3
     project.set_param(key, committed)
-    project.repro()
+    project.repro(TRAIN)
     project.run("git", "commit", "--all", "--quiet", "--message=More steps")
     for steps in (experiment, tried):
         project.set_param(key, steps)
-        project.repro()
+        project.repro(TRAIN)
         if steps == experiment:
             project.run("dvc", "exp", "save")
     project.run("git", "checkout", "--quiet", ".")
@@ -394,7 +395,7 @@ def test_freeing_space_keeps_what_commits_and_experiments_have(project: Project)
     trained = {}
     for steps in (first, committed, experiment, tried):
         project.set_param(key, steps)
-        trained[steps] = "train@dense" in project.repro()
+        trained[steps] = TRAIN in project.repro(TRAIN)
     assert trained == {first: False, committed: False, experiment: False, tried: True}
 
     # What most pages on DVC name.
@@ -402,7 +403,7 @@ def test_freeing_space_keeps_what_commits_and_experiments_have(project: Project)
     project.run("dvc", "checkout")
     project.run("dvc", "gc", "--workspace", "--force")
     project.set_param(key, first)
-    assert "train@dense" in project.repro()
+    assert TRAIN in project.repro(TRAIN)
 
 
 @pytest.mark.long
@@ -417,7 +418,7 @@ def test_freeing_space_in_the_remote_keeps_what_others_have_committed(
     other.run("git", "checkout", "--quiet", "-b", "longer")
     other.run("dvc", "pull")
     other.set_param("models.dense.training.steps", 12)
-    other.repro()
+    other.repro(TRAIN)
     other.run("dvc", "push")
     other.run("git", "commit", "--all", "--quiet", "--message=Longer")
     other.run("git", "push", "--quiet", "--set-upstream", "origin", "longer")
