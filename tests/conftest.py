@@ -33,6 +33,7 @@ class Project:
             "PYTHONPATH": "",
             "SHELL": "/bin/sh",  # the one that stays beside what it runs, and cron's and Docker's
             "DVC_NO_ANALYTICS": "1",
+            "AWS_EC2_METADATA_DISABLED": "true",  # no look for keys in a network
             "DVC_SITE_CACHE_DIR": str(home / "site"),
             "DVC_GLOBAL_CONFIG_DIR": str(home / "global"),
             "DVC_SYSTEM_CONFIG_DIR": str(home / "system"),

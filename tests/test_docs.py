@@ -12,7 +12,6 @@ import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, get_args
@@ -22,8 +21,8 @@ import numpy as np
 import pytest
 from conftest import TOP, Project, reproduce
 from dvc.cli import parse_args
-from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from pages import PYTEST, RUN_ELSEWHERE, Block, blocks, parse, run_here
 from photograph_files import write_tree, zip_of
 from ruamel.yaml import YAML
 
@@ -37,53 +36,14 @@ PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in TOP.g
 LANGUAGES = {"bash", "yaml", "text"}
 # What a block may need: what no test machine has, or the tree in the block before it.
 NEEDS = {"gpu", "cloud", "network", "graphviz", "layout"}
-# Commands that the tests of the pages leave out, and the file that runs each of them.
-RUN_ELSEWHERE = {
-    "make test": ".ci/run",
-    "make reproduce": ".ci/run",
-    "make verify": "tests/test_verify.py",
-    "make check": "tests/test_check.py",
-    "dvc queue start": "tests/test_pipeline_experiments.py",
-}
-# `make test` runs all tests, so the pages' tests leave out commands that run some of them.
-PYTEST = ".venv/bin/pytest"
-# What stands for the place of a repository, and of a folder that several machines reach.
-STANDS_FOR = {
-    "https://example.com/classifiers.git": "$ORIGIN",
-    "/mnt/storage": "$STORAGE",
-}
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block of a page."""
-
-    page: str
-    line: int
-    language: str
-    needs: frozenset[str]
-    text: str
-
-
-def parse(page: str) -> list[Token]:
-    return MarkdownIt("commonmark").enable("table").parse((TOP / page).read_text(encoding="utf-8"))
+# Or a server, or several users: test_share.py has them.
+NEEDS |= {"s3", "ssh", "webdav", "http", "users", "key"}
 
 
 def inline(page: str) -> Iterator[Token]:
     """Yields the spans of a page: texts, code, links, pictures."""
     for token in parse(page):
         yield from token.children or ()
-
-
-def blocks(page: str) -> list[Block]:
-    found = []
-    for token in parse(page):
-        if token.type in ("fence", "code_block"):
-            language, *options = token.info.split() or [""]
-            needs = frozenset(option.removeprefix("needs=") for option in options)
-            line = token.map[0] + 1 if token.map else 0
-            found.append(Block(page, line, language, needs, token.content))
-    return found
 
 
 ALL_BLOCKS = [block for page in PAGES for block in blocks(page)]
@@ -361,18 +321,6 @@ def type_in(project: Project, block: Block) -> None:
         content = YAML().load(path)
         merge(content, {key: value})
         YAML().dump(content, path)
-
-
-def run_here(block: Block) -> str:
-    """Returns the block's text as it runs in a test."""
-    text = "".join(
-        line
-        for line in block.text.splitlines(keepends=True)
-        if re.sub(r"\s+#.*", "", line).strip() not in RUN_ELSEWHERE and not line.startswith(PYTEST)
-    )
-    for shown, replacement in STANDS_FOR.items():
-        text = text.replace(shown, replacement)
-    return text
 
 
 @pytest.mark.slow

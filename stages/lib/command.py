@@ -64,7 +64,8 @@ def _of_the_system(error: OSError) -> UserError | None:
     if cut_off or error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(
             f"no space left on the disk while writing {file}; nothing was kept of it: free some "
-            "space (`dvc gc -w` drops unused results) and rerun"
+            "space (`dvc gc --all-commits --all-experiments` drops results that no commit and no "
+            "experiment has) and rerun"
         )
     if error.errno in (errno.EACCES, errno.EPERM):
         return UserError(
