@@ -21,6 +21,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stdout
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -135,6 +136,7 @@ def read_classes(dataset: str) -> list[str]:
 def load_model(path: Path, classes: list[str]) -> Predict:
     """Loads a model and returns its function from images to probabilities."""
     # Import TensorFlow late: it takes seconds, and errors in the arguments are reported at once.
+    from stages.networks import feed
     from stages.networks.keras_file import load_model as load_keras
     from stages.networks.runtime import Device, Processor, set_up
 
@@ -149,8 +151,7 @@ def load_model(path: Path, classes: list[str]) -> Predict:
             f"{path} knows {model.output_shape[-1]} classes, its dataset has {len(classes)}: "
             "`dvc repro` trains it on the dataset as it is now"
         )
-    predict: Predict = model.predict_on_batch
-    return predict
+    return partial(feed.predict, model)
 
 
 def parse(arguments: Iterable[str]) -> argparse.Namespace:

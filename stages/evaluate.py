@@ -35,7 +35,7 @@ from stages.lib.command import run
 from stages.lib.files import write_atomically, write_json
 from stages.lib.params import Section
 from stages.lib.splits import Part, Unlabelled, read_part, read_summary, read_unlabelled
-from stages.networks import inspection, weights
+from stages.networks import feed, inspection, weights
 from stages.networks.keras_file import load_model
 from stages.networks.runtime import Device, Processor, keras, set_up
 from stages.results import measures
@@ -67,7 +67,7 @@ def predict(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarr
     starts = range(0, len(images), batch_size)
     if not starts:
         return np.empty((0, model.output_shape[-1]), np.float32)
-    return np.concatenate([model.predict_on_batch(images[s : s + batch_size]) for s in starts])
+    return np.concatenate([feed.predict(model, images[s : s + batch_size]) for s in starts])
 
 
 def choose(count: int, most: int, seed: int) -> np.ndarray:

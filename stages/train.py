@@ -95,7 +95,7 @@ class Training:
     @property
     def steps_per_epoch(self) -> int:
         """The number of batches that hold all training images once."""
-        return math.ceil(len(self.train_part.labels) / self.recipe.batch_size)
+        return feed.count_batches(len(self.train_part.labels), self.recipe.batch_size)
 
     @property
     def total_steps(self) -> int:
@@ -124,8 +124,10 @@ def train(model: keras.Model, training: Training, checkpoint: Checkpoint) -> Pro
     """
     recipe, train_part, valid_part = training.recipe, training.train_part, training.valid_part
     valid_images = np.arange(len(valid_part.labels))
-    valid_starts = range(VALIDATION_BATCH, len(valid_images), VALIDATION_BATCH)
-    validation = feed.batches(valid_part, np.split(valid_images, valid_starts))
+    valid_batches = range(feed.count_batches(len(valid_images), VALIDATION_BATCH))
+    validation = feed.batches(
+        valid_part, [feed.cut(valid_images, batch, VALIDATION_BATCH) for batch in valid_batches]
+    )
 
     # The optimizer's own variables must exist before the checkpoint can fill them.
     model.optimizer.build(model.trainable_variables)
@@ -217,6 +219,11 @@ def main(name: str) -> None:
     seed = defaults.seed if recipe.seed is None else recipe.seed
     precision = recipe.precision or defaults.precision
     runtime = set_up(defaults.device, defaults.threads, defaults.processor, precision, seed)
+    if runtime.portable and recipe.batch_size == 1:
+        raise UserError(
+            f"params.yaml: {key}.training.batch_size is 1, which each kind of processor computes "
+            "in its own way: give it 2 or more, or set training.processor to this"
+        )
 
     summary = read_summary(splits)
     training = Training(read_part(splits, "train"), read_part(splits, "valid"), recipe, seed)

@@ -87,6 +87,32 @@ def test_einsum_is_numpys(equation: str, left: tuple[int, ...], right: tuple[int
     assert [gradient.shape for gradient in found] == [left, right]
 
 
+@pytest.mark.parametrize("padding", ["SAME", "VALID", [[0, 0], [2, 1], [0, 3], [0, 0]]])
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 2), (1, 3), (3, 2), (2, 3), (5, 2), (3, 1)])
+@pytest.mark.parametrize("side", [5, 6, 8])
+def test_a_convolution_with_strides_has_its_gradients(
+    padding: Any, kernel: int, stride: int, side: int
+) -> None:
+    images, weights = random(2, side, side + 1, 3), random(kernel, kernel, 3, 4)
+
+    def taken(images: Any, weights: Any) -> Any:
+        """The same without strides: every so many rows and columns of all."""
+        shape = images.shape[1:3]
+        if padding == "SAME":
+            lack = [max(-(-n // stride) * stride - stride + kernel - n, 0) for n in shape]
+            around = [[0, 0], *([each // 2, each - each // 2] for each in lack), [0, 0]]
+        else:
+            around = [[0, 0]] * 4 if padding == "VALID" else padding
+        outputs = tf.nn.conv2d(tf.pad(images, around), weights, 1, "VALID")
+        return outputs[:, ::stride, ::stride]
+
+    found, given = gradients(lambda x, w: tf.nn.conv2d(x, w, stride, padding), images, weights)
+    expected, wanted = gradients(taken, images, weights)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    for gradient, other in zip(given, wanted, strict=True):
+        np.testing.assert_allclose(gradient, other, rtol=1e-3, atol=1e-3)
+
+
 def test_roots_and_reciprocals_are_the_nearest_floats_in_a_graph_too() -> None:
     x = np.linspace(1e-6, 1e4, 100_003, dtype=np.float32)
     root, _ = gradients(tf.math.rsqrt, x)

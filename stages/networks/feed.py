@@ -14,13 +14,28 @@ from stages.lib.splits import Part
 from stages.networks.runtime import keras, tf
 
 
+def count_batches(images: int, batch_size: int) -> int:
+    """Returns the number of batches that hold all images once: the steps of an epoch.
+
+    The last batch may be smaller. A last image alone belongs to the batch before it: TensorFlow
+    has kernels of its own for one image, which follow the processor (see `portable`).
+    """
+    return max(1, math.ceil((images - 1) / batch_size))
+
+
+def cut(order: np.ndarray, batch: int, batch_size: int) -> np.ndarray:
+    """Returns the indexes in the batch number `batch` of `order`."""
+    last = batch == count_batches(len(order), batch_size) - 1
+    return order[batch * batch_size : None if last else (batch + 1) * batch_size]
+
+
 def draw_batch(step: int, images: int, batch_size: int, seed: int) -> np.ndarray:
     """Returns the indexes of the images that the network sees in `step`, int [batch_size].
 
-    Each epoch has its own order of all images. Its last batch may be smaller.
+    Each epoch has its own order of all images.
     """
-    epoch, batch = divmod(step, math.ceil(images / batch_size))
-    return _permutation(images, seed, epoch)[batch * batch_size : (batch + 1) * batch_size]
+    epoch, batch = divmod(step, count_batches(images, batch_size))
+    return cut(_permutation(images, seed, epoch), batch, batch_size)
 
 
 # All batches of an epoch are cut from one permutation.
@@ -47,6 +62,14 @@ def batches(part: Part, indexes: Sequence[np.ndarray]) -> tf.data.Dataset:
         .prefetch(2)
         .with_options(options)
     )
+
+
+def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Returns probabilities, float32 [n, classes], for uint8 [n, height, width, channels]."""
+    # One image alone would be computed by other kernels: see `count_batches`.
+    pixels = np.repeat(images, 2, axis=0) if len(images) == 1 else images
+    probabilities: np.ndarray = model.predict_on_batch(pixels)
+    return probabilities[: len(images)]
 
 
 def seed_layers(model: keras.Model, seed: int, step: int) -> None:

@@ -9,16 +9,18 @@ Xeon, an AMD EPYC, QEMU's arithmetic and made-up caches:
    which IEEE 754 defines to the last bit, or in float64, where Eigen does not approximate.
 3. TensorFlow computes a product of matrices by one thread if it fits into the second-level cache
    and by all threads otherwise, and oneDNN then sums in another order. Cut each product into parts
-   that one thread each computes.
+   that one thread each computes. By the size of that cache, oneDNN also cuts the gradient of a
+   convolution with strides, for its input. Compute it without strides, with zeros in between. A
+   convolution of one image alone is a product of matrices again: `feed` gives none.
 """
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.ops import gen_linalg_ops, gen_math_ops, math_ops
+from tensorflow.python.ops import gen_linalg_ops, gen_math_ops, gen_nn_ops, math_ops
 
 # Where TensorFlow and Keras look an operation up.
 _PLACES = (gen_math_ops, math_ops, tf.math, tf)
@@ -51,6 +53,7 @@ def use(threads: int) -> None:
         _replace(name, lambda original: _in_parts(original, max(threads, 2)))
     _replace("mat_mul", _as_batch)
     gen_linalg_ops.einsum = _by_products(gen_linalg_ops.einsum)
+    gen_nn_ops.conv2d_backprop_input = _without_strides(gen_nn_ops.conv2d_backprop_input)
 
 
 def _replace(name: str, replacement: Callable[[Operation], Operation]) -> None:
@@ -186,3 +189,59 @@ def _labels(equation: str, left_rank: int, right_rank: int) -> list[list[str]]:
 def _sum_away(x: Tensor, labels: list[str], kept: list[str]) -> tuple[Tensor, list[str]]:
     axes = [axis for axis, label in enumerate(labels) if label not in kept]
     return tf.reduce_sum(x, axes), [label for label in labels if label in kept]
+
+
+def _without_strides(original: Operation) -> Operation:
+    """Returns the gradient of a convolution for its input, computed by one without strides.
+
+    A convolution with strides is one without, of whose output some rows and columns are taken.
+    """
+
+    def gradient(
+        input_sizes: Tensor,
+        filter: Tensor,  # noqa: A002 (TensorFlow's name)
+        out_backprop: Tensor,
+        strides: list[int],
+        padding: str | bytes,
+        explicit_paddings: Sequence[int] = (),
+        dilations: Sequence[int] = (1, 1, 1, 1),
+        data_format: str | bytes = "NHWC",
+        **options: Any,
+    ) -> Tensor:
+        options |= {"dilations": dilations, "data_format": data_format}
+        if max(strides) == 1 or data_format not in ("NHWC", b"NHWC"):
+            options["explicit_paddings"] = explicit_paddings
+            return original(input_sizes, filter, out_backprop, strides, padding, **options)
+        sizes, outputs = tf.convert_to_tensor(input_sizes), tf.shape(out_backprop)
+        skipped, padded, unstrided = [], [], []  # of rows, of columns
+        for axis in (1, 2):
+            reach = (filter.shape[axis - 1] - 1) * dilations[axis] + 1
+            if explicit_paddings:
+                skipped.append(explicit_paddings[2 * axis])
+                padded.append(sizes[axis] + sum(explicit_paddings[2 * axis : 2 * axis + 2]))
+            else:  # what SAME adds; VALID never needs more than there is
+                missing = (outputs[axis] - 1) * strides[axis] + reach - sizes[axis]
+                missing = tf.maximum(missing, 0)
+                skipped.append(missing // 2)
+                padded.append(sizes[axis] + missing)
+            unstrided.append(padded[-1] - reach + 1)
+
+        def spread(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+            """Puts `images` where a slice with the strides takes them, zeros elsewhere."""
+            start, shape = [0, 0, 0, 0], tf.stack([outputs[0], rows, columns, tf.shape(images)[3]])
+            return tf.raw_ops.StridedSliceGrad(
+                shape=shape, begin=start, end=shape, strides=strides, dy=images
+            )
+
+        def unstrided_gradient(rows: Tensor, columns: Tensor, images: Tensor) -> Tensor:
+            shape = tf.stack([outputs[0], rows, columns, sizes[3]])
+            return original(shape, filter, images, [1, 1, 1, 1], "VALID", **options)
+
+        if filter.shape[:2] == (1, 1):  # one pixel gives one: add the zeros at the end
+            gradient = spread(unstrided_gradient(outputs[1], outputs[2], out_backprop), *padded)
+        else:
+            rows, columns = padded
+            gradient = unstrided_gradient(rows, columns, spread(out_backprop, *unstrided))
+        return tf.slice(gradient, [0, *skipped, 0], sizes)
+
+    return gradient
