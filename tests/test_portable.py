@@ -113,6 +113,22 @@ def test_a_convolution_with_strides_has_its_gradients(
         np.testing.assert_allclose(gradient, other, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+def test_a_dilated_convolution_has_its_gradients(padding: str) -> None:
+    images, weights = random(2, 9, 8, 3), random(3, 2, 3, 4)
+    wide = np.zeros((5, 4, 3, 4), np.float32)
+    wide[::2, ::3] = weights
+    found, given = gradients(
+        lambda x, w: tf.nn.conv2d(x, w, 1, padding, dilations=[2, 3]), images, weights
+    )
+    expected, (of_images, of_wide) = gradients(
+        lambda x, w: tf.nn.conv2d(x, w, 1, padding), images, wide
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(given[0], of_images, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(given[1], of_wide[::2, ::3], rtol=1e-3, atol=1e-3)
+
+
 def test_roots_and_reciprocals_are_the_nearest_floats_in_a_graph_too() -> None:
     x = np.linspace(1e-6, 1e4, 100_003, dtype=np.float32)
     root, _ = gradients(tf.math.rsqrt, x)

@@ -9,8 +9,8 @@ Xeon, an AMD EPYC, QEMU's arithmetic and made-up caches:
    which IEEE 754 defines to the last bit, or in float64, where Eigen does not approximate.
 3. TensorFlow computes a product of matrices by one thread if it fits into the second-level cache
    and by all threads otherwise, and oneDNN then sums in another order. Cut each product into parts
-   that one thread each computes. By the size of that cache, oneDNN also cuts the gradient of a
-   convolution with strides, for its input. Compute it without strides, with zeros in between. A
+   that one thread each computes. By the size of that cache, oneDNN also sums gradients of
+   convolutions with strides or dilations. Compute them without, with zeros in between. A
    convolution of one image alone is a product of matrices again: `feed` gives none.
 """
 
@@ -53,6 +53,7 @@ def use(threads: int) -> None:
         _replace(name, lambda original: _in_parts(original, max(threads, 2)))
     _replace("mat_mul", _as_batch)
     gen_linalg_ops.einsum = _by_products(gen_linalg_ops.einsum)
+    gen_nn_ops.conv2d = _without_dilations(gen_nn_ops.conv2d)
     gen_nn_ops.conv2d_backprop_input = _without_strides(gen_nn_ops.conv2d_backprop_input)
 
 
@@ -191,6 +192,38 @@ def _sum_away(x: Tensor, labels: list[str], kept: list[str]) -> tuple[Tensor, li
     return tf.reduce_sum(x, axes), [label for label in labels if label in kept]
 
 
+def _without_dilations(original: Operation) -> Operation:
+    """Returns a convolution that has zeros between the rows and columns of a dilated filter."""
+
+    def convolve(
+        input: Tensor,  # noqa: A002 (TensorFlow's name)
+        filter: Tensor,  # noqa: A002
+        strides: Sequence[int],
+        padding: str,
+        dilations: Sequence[int] = (1, 1, 1, 1),
+        data_format: str = "NHWC",
+        **options: Any,
+    ) -> Tensor:
+        options["data_format"] = data_format
+        if max(dilations) == 1 or data_format != "NHWC":
+            return original(input, filter, strides, padding, dilations=dilations, **options)
+        _, down, right, _ = dilations
+        height, width, *channels = filter.shape
+        shape = [(height - 1) * down + 1, (width - 1) * right + 1, *channels]
+        return original(
+            input, _spread(filter, shape, [down, right, 1, 1]), strides, padding, **options
+        )
+
+    return convolve
+
+
+def _spread(tensor: Tensor, shape: Any, strides: Sequence[int]) -> Tensor:
+    """Puts `tensor` where a slice of `shape` with `strides` takes it from, zeros elsewhere."""
+    return tf.raw_ops.StridedSliceGrad(
+        shape=shape, begin=[0] * 4, end=shape, strides=strides, dy=tensor
+    )
+
+
 def _without_strides(original: Operation) -> Operation:
     """Returns the gradient of a convolution for its input, computed by one without strides.
 
@@ -227,11 +260,8 @@ def _without_strides(original: Operation) -> Operation:
             unstrided.append(padded[-1] - reach + 1)
 
         def spread(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-            """Puts `images` where a slice with the strides takes them, zeros elsewhere."""
-            start, shape = [0, 0, 0, 0], tf.stack([outputs[0], rows, columns, tf.shape(images)[3]])
-            return tf.raw_ops.StridedSliceGrad(
-                shape=shape, begin=start, end=shape, strides=strides, dy=images
-            )
+            shape = tf.stack([outputs[0], rows, columns, tf.shape(images)[3]])
+            return _spread(images, shape, strides)
 
         def unstrided_gradient(rows: Tensor, columns: Tensor, images: Tensor) -> Tensor:
             shape = tf.stack([outputs[0], rows, columns, sizes[3]])
