@@ -3,6 +3,8 @@
 The made-up processors have the arithmetic of the real one. Another make's arithmetic is QEMU's.
 """
 
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +20,8 @@ from ruamel.yaml import YAML
 OWN_PARAMS: Any = YAML(typ="safe").load(TOP / "params.yaml")
 # The smallest and the largest caches, and both makes.
 EXTREMES = ("Skylake, small", "4 MiB of L2", "1 GiB of L3")
+# Every layer, activation, initializer and optimizer, on images of 12 pixels.
+EVERYTHING = [str(TOP / "tests/programs/compute_everything.py"), "12"]
 OUTPUTS = ("models", "history", "snapshots", "predictions")
 
 other_processors = pytest.mark.skipif(
@@ -62,6 +66,39 @@ def train_and_evaluate(project: Project, name: str, **environment: str) -> dict[
 
 def under(processor: Processor, shown: Path, project: Project, name: str) -> dict[str, str]:
     return train_and_evaluate(project, name, **environment(processor, shown))
+
+
+def compute_everything(*command: str, **environment: str) -> dict[str, str]:
+    done = subprocess.run(
+        [*command, *EVERYTHING],
+        env=os.environ | {"PYTHONPATH": str(TOP)} | environment,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    hashes: dict[str, str] = json.loads(done.stdout)
+    assert len(hashes) > 280
+    return hashes
+
+
+@other_processors
+@pytest.mark.long
+def test_what_recipes_can_name_does_not_depend_on_the_caches(shown: Path) -> None:
+    small, large = (
+        compute_everything(sys.executable, **environment(PROCESSORS[kind], shown))
+        for kind in EXTREMES[:2]
+    )
+    assert small == large
+
+
+@pytest.mark.long
+@pytest.mark.skipif(
+    not shutil.which("qemu-x86_64"), reason="needs qemu-x86_64: it takes 20 minutes"
+)
+def test_what_recipes_can_name_does_not_depend_on_the_arithmetic() -> None:
+    interpreter = str(Path(sys.executable).resolve())
+    emulated = compute_everything("qemu-x86_64", "-cpu", "EPYC", "-0", sys.executable, interpreter)
+    assert emulated == compute_everything(sys.executable)
 
 
 @other_processors
