@@ -141,7 +141,9 @@ def load_model(path: Path, classes: list[str]) -> Predict:
     from stages.networks.runtime import Device, Processor, set_up
 
     device: Device = params.read("evaluation.device", Device)  # type: ignore[arg-type]
-    processor: Processor = params.read("evaluation.processor", Processor)  # type: ignore[arg-type]
+    processor: Processor = "any"
+    if "processor" in params.load()["evaluation"]:
+        processor = params.read("evaluation.processor", Processor)  # type: ignore[arg-type]
     with redirect_stdout(sys.stderr):  # keep standard output for the answers
         runtime = set_up(device, params.read("evaluation.threads", PositiveInt), processor)
     model = load_keras(path)

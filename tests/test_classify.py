@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 from stages import classify as stage
 from stages.lib.command import UserError
 from stages.lib.files import write_json
+from stages.networks.runtime import Runtime, strategy_over
 from stages.sources.decoding import decode_image
 from stages.sources.digits import to_digit
 
@@ -67,7 +68,8 @@ def project(tmp_path_factory: pytest.TempPathFactory, tensorflow: None) -> Path:
 def here(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs in the project; TensorFlow is set up already."""
     monkeypatch.chdir(project)
-    monkeypatch.setattr("stages.networks.runtime.set_up", lambda *_: None)
+    runtime = Runtime(strategy_over([]), {}, portable=True)
+    monkeypatch.setattr("stages.networks.runtime.set_up", lambda *_: runtime)
 
 
 def even(colour: tuple[int, int, int], suffix: str = ".png") -> bytes:

@@ -74,14 +74,14 @@ FILES = {
     "data/predictions/cnn/feature_maps.npz": ("empty", "cut off", "its head", "flipped", "zeros"),
     "data/predictions/dense/layers.csv": ("empty", "zeros"),
     "data/predictions/dense/summary.json": ("empty", "its head", "zeros"),
-    "reports/metrics/dense.json": ("empty", "its head", "zeros"),
+    "data/predictions/dense/metrics.json": ("empty", "its head", "zeros"),
 }
 
 
 def test_each_file_that_plot_and_report_read_is_named(
     reproduced: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for folder in ("data/history", "data/predictions", "reports/metrics"):
+    for folder in ("data/history", "data/predictions"):
         shutil.copytree(reproduced.folder / folder, tmp_path / folder)
     monkeypatch.chdir(tmp_path)
     for name, ways in FILES.items():

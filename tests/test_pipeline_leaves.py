@@ -53,6 +53,7 @@ WORDS = {
     "interpolation": "linear",
     "device": "cpu",
     "precision": "mixed_float16",
+    "processor": "this",
     "dataset": "mnist",
     "activation": "tanh",
     "mode": "vertical",

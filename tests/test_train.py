@@ -101,8 +101,8 @@ def write_params(
     **common: Any,
 ) -> None:
     training = {"seed": 0, "device": "cpu", "precision": "float32", "threads": 2} | common
-    float32 = {training["precision"], (own or {}).get("precision", "float32")} == {"float32"}
-    training = {"processor": "any" if float32 else "this"} | training
+    precision = (own or {}).get("precision", training["precision"])
+    training = {"processor": "any" if precision == "float32" else "this"} | training
     model = RECIPE | {"training": RECIPE["training"] | (own or {})}
     model |= {"network": {"layers": layers}} if layers else {}
     (project / "params.yaml").write_text(

@@ -17,6 +17,7 @@ Xeon, an AMD EPYC, QEMU's arithmetic and made-up caches:
 import math
 import os
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import tensorflow as tf
@@ -31,6 +32,7 @@ Tensor = Any
 Operation = Callable[..., Any]
 
 
+@cache
 def use(threads: int) -> None:
     """Makes TensorFlow compute alike on every processor, for the rest of the process.
 

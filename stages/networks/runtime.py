@@ -37,6 +37,10 @@ def _silent_stderr() -> Iterator[None]:
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # the default depends on the processor
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # errors come as exceptions
+# What the user has set here would change the bytes: `set_up` decides.
+for _setting in ("MAX_CPU_ISA", "CPU_ISA_HINTS", "DEFAULT_FPMATH_MODE"):
+    for _library in ("ONEDNN", "DNNL"):
+        os.environ.pop(f"{_library}_{_setting}", None)
 
 # Hide two libraries from Keras, which imports them for parts that nothing here uses. That would be
 # a third of the time that a stage takes to start.
