@@ -116,12 +116,13 @@ def _in_parts(original: Operation, parts: int) -> Operation:
 
 def _cut(matrices: Tensor, parts: int) -> Tensor:
     """Cuts the rows of [..., rows, columns]: [..., parts, rows / parts, columns], zeros added."""
-    shape = tf.shape(matrices)
-    missing = -shape[-2] % parts
-    leading = matrices.shape.rank - 2
-    padded = tf.pad(matrices, [[0, 0]] * leading + [[0, missing], [0, 0]])
-    rows = (shape[-2] + missing) // parts
-    return tf.reshape(padded, tf.concat([shape[:-2], [parts, rows], shape[-1:]], 0))
+    shape, rows = tf.shape(matrices), matrices.shape[-2]
+    if rows is None or rows % parts:
+        missing = -shape[-2] % parts
+        leading = matrices.shape.rank - 2
+        matrices = tf.pad(matrices, [[0, 0]] * leading + [[0, missing], [0, 0]])
+        rows = shape[-2] + missing
+    return tf.reshape(matrices, tf.concat([shape[:-2], [parts, rows // parts], shape[-1:]], 0))
 
 
 def _join(parts: Tensor) -> Tensor:
