@@ -16,7 +16,6 @@ RUN_ELSEWHERE = {
     "make reproduce": ".ci/run",
     "make verify": "tests/test_verify.py",
     "make check": "tests/test_check.py",
-    "make test-faults": "tests/test_faults.py",
     "dvc queue start": "tests/test_pipeline_experiments.py",
 }
 # `make test` runs all tests, so the pages' tests leave out commands that run some of them.
