@@ -78,7 +78,7 @@ class Server:
 def program(name: str) -> str:
     found = shutil.which(name, path=SYSTEM)
     if found is None:
-        pytest.skip(f"there is no {name} here; .ci/run installs it")
+        pytest.skip(f"needs {name}: .ci/run names the Debian packages with the servers")
     return found
 
 
@@ -224,7 +224,7 @@ def nginx(folder: Path) -> Iterator[Server]:
     """Nginx, with WebDAV for who has a password, and plain HTTP for everyone."""
     command = [program("nginx"), "-c", str(folder / "config")]
     if not DAV_MODULE.exists():
-        pytest.skip(f"there is no {DAV_MODULE} here; .ci/run installs it")
+        pytest.skip(f"needs {DAV_MODULE}: apt-get install libnginx-mod-http-dav-ext")
     (folder / "files/classifiers").mkdir(parents=True)
     (folder / "tmp").mkdir()
     dav, http = free_ports(2)

@@ -93,7 +93,7 @@ def test_what_recipes_can_name_does_not_depend_on_the_caches(shown: Path) -> Non
 
 @pytest.mark.long
 @pytest.mark.skipif(
-    not shutil.which("qemu-x86_64"), reason="needs qemu-x86_64: it takes 20 minutes"
+    not shutil.which("qemu-x86_64"), reason="needs qemu-x86_64: apt-get install qemu-user"
 )
 def test_what_recipes_can_name_does_not_depend_on_the_arithmetic() -> None:
     interpreter = str(Path(sys.executable).resolve())

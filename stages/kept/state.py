@@ -26,8 +26,8 @@ RWLOCK = TEMPORARY / "rwlock"
 FILES = ("deps", "outs")  # of a stage in dvc.lock
 # What DVC holds while it writes dvc.lock, and while it writes rwlock.
 LOCKS = ("lock", "rwlock.lock")
-# DVC's names for files that it has not yet written to their end.
 AN_HOUR = 3600  # seconds
+# DVC's names for files that it has not yet written to their end.
 UNFINISHED = re.compile(r"\.[\w-]{22}\.tmp")
 
 
