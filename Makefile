@@ -6,6 +6,7 @@
 # make check: hashes every output here and in the remote, and names what is damaged.
 # make mend: restores what make check names.
 # make check-gpu: trains on the GPU twice, a minute, and compares the bytes.
+# make tensorboard: shows the trainings that were run with TENSORBOARD=1.
 # Each sets up what it needs first; PYTHON names the interpreter to use (3.11 to 3.13).
 
 PYTHON ?= python3
@@ -21,7 +22,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test test-long test-faults verify check mend check-gpu requirements
+.PHONY: help reproduce test test-long test-faults verify check mend check-gpu tensorboard requirements
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -43,6 +44,9 @@ mend: $(VENV)/installed
 check-gpu: $(VENV)/installed-gpu
 	python -m stages.check_gpu
 
+tensorboard: $(VENV)/installed-tensorboard
+	tensorboard --logdir data/tensorboard
+
 test: $(VENV)/installed-dev
 	ruff check .
 	ruff format --check .
@@ -55,11 +59,11 @@ test-long: $(VENV)/installed-dev
 	pytest -m long --numprocesses auto
 
 test-faults: $(VENV)/installed-dev
-	pytest -m faults --numprocesses auto
+	pytest -m faults --numprocesses 3  # they wait a third of their time
 
 # requirements*.txt are compiled from requirements*.in, for all three versions of Python at once.
 requirements: $(VENV)/installed
-	for name in requirements requirements-gpu requirements-remotes requirements-dev; do \
+	for name in requirements requirements-gpu requirements-remotes requirements-tensorboard requirements-exports requirements-dev; do \
 		uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --upgrade $$name.in -o $$name.txt || exit 1; \
 	done
 
@@ -76,4 +80,8 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 
 $(VENV)/installed-gpu: $(VENV)/installed requirements-gpu.txt
 	$(call install,requirements-gpu.txt)
+	touch $@
+
+$(VENV)/installed-tensorboard: $(VENV)/installed requirements-tensorboard.txt
+	$(call install,requirements-tensorboard.txt)
 	touch $@

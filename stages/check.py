@@ -6,7 +6,8 @@ are whole. Of another remote, it compares sizes; with `--fetch`, it reads all of
 names what a killed `dvc` or a full disk left behind. The exit status is 1 if something is wrong.
 
 With `--mend`, it deletes what is altered, and restores it from the first place that has it whole:
-cache, workspace or remote.
+cache, workspace or remote. The exit status is then 0 too if `make reproduce` makes the rest again,
+so that `make mend reproduce` goes on to it.
 """
 
 import argparse
@@ -17,14 +18,13 @@ from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
 
-import psutil
 from dvc.exceptions import DvcException
 from dvc.lock import LockError
 from dvc.repo import Repo, lock_repo
 
 from stages.kept.mending import States, mend_files
 from stages.kept.outputs import File, Place, State, examine, find_strays, list_files, open_places
-from stages.kept.state import RWLOCK, mend_state
+from stages.kept.state import RWLOCK, is_alive, mend_state
 from stages.lib.command import UserError, run
 
 
@@ -92,12 +92,12 @@ def refuse_beside_others() -> None:
         return
     writers = json.loads(RWLOCK.read_bytes()).get("write", {}).values()
     for pid in sorted({writer["pid"] for writer in writers}):
-        if psutil.pid_exists(pid):
+        if is_alive(pid):
             raise UserError(f"another dvc runs a stage here, process {pid}: wait for it")
 
 
 def check(repo: Repo, mend: bool, fetch: bool) -> bool:
-    """Checks the outputs, prints what is found, and returns whether all is well."""
+    """Checks the outputs, prints what is found, and returns whether all is well, or will be."""
     places, remark = open_places(repo, fetch)
     files = list(list_files(repo, places))
     states, strays = examine(files, places), find_strays(repo, files)
@@ -122,11 +122,12 @@ def check(repo: Repo, mend: bool, fetch: bool) -> bool:
         damaged, strays = {f: found for f, found in rest.items() if is_damaged(found)}, []
         print(f"mended {before - len(damaged)} of {before}")
     if damaged or strays:
-        said = "To mend the rest: " if mend else "To mend this: "
-        print(said + advise(states, bool(strays), places))
-    elif not remark:
+        command = advise(states, bool(strays), places)
+        print(f"To mend the rest: {command}" if mend else f"To mend this: {command}")
+        return mend and command == "make reproduce" and not remark
+    if not remark:
         print("all of it is whole")
-    return not (damaged or strays or remark)
+    return not remark
 
 
 def _without(place: Place, states: States) -> dict[str, State]:

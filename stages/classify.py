@@ -1,6 +1,7 @@
 """Classifies images with a trained model: `python -m stages.classify MODEL IMAGE...`.
 
-Reads `data/models/M.keras`, the class names in its dataset's `data/splits/D/summary.json`, and
+Reads `data/models/M.keras`, the class names in its dataset's `data/splits/D/summary.json`, the
+temperature that corrects its probabilities in `reports/metrics/M.json` if that is there, and
 images: files of any kind that OpenCV reads, folders and archives of them, or `-` for a list of
 paths on standard input. Writes one line per image, in the order given: path, class, probability.
 
@@ -21,7 +22,6 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stdout
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from pydantic import PositiveInt
 from stages.lib import params
 from stages.lib.command import UserError, run
 from stages.lib.splits import read_summary
+from stages.results import temperature
 from stages.sources.arrays import Image
 from stages.sources.decoding import MAX_PIXELS, Interpolation, decode_ahead, decode_image, resize
 from stages.sources.digits import to_digit
@@ -136,9 +137,9 @@ def read_classes(dataset: str) -> list[str]:
 def load_model(path: Path, classes: list[str]) -> Predict:
     """Loads a model and returns its function from images to probabilities."""
     # Import TensorFlow late: it takes seconds, and errors in the arguments are reported at once.
-    from stages.networks import feed
     from stages.networks.keras_file import load_model as load_keras
     from stages.networks.runtime import Device, Processor, set_up
+    from stages.networks.views import predict, read_views
 
     device: Device = params.read("evaluation.device", Device)  # type: ignore[arg-type]
     processor: Processor = "any"
@@ -148,12 +149,14 @@ def load_model(path: Path, classes: list[str]) -> Predict:
         runtime = set_up(device, params.read("evaluation.threads", PositiveInt), processor)
     model = load_keras(path)
     runtime.check(model)
+    views = read_views(path.stem)
     if model.output_shape[-1] != len(classes):
         raise UserError(
             f"{path} knows {model.output_shape[-1]} classes, its dataset has {len(classes)}: "
             "`dvc repro` trains it on the dataset as it is now"
         )
-    return partial(feed.predict, model)
+    degrees = temperature.read(path.stem)
+    return lambda images: temperature.scale(predict(model, images, len(images), views), degrees)
 
 
 def parse(arguments: Iterable[str]) -> argparse.Namespace:
@@ -215,20 +218,10 @@ def write_answers(answers: Iterable[tuple[str, Answer]], form: str) -> bool:
     return complete
 
 
-def check_name(name: str) -> None:
-    """Raises a `UserError` with the nearest name if `params.yaml` has no model `name`."""
-    models = params.load().get("models") or {}
-    if name not in models:
-        match = params.nearest(name, models)
-        hint = f"did you mean '{match}'?" if match else f"known: {', '.join(models)}"
-        raise UserError(f"params.yaml has no model '{name}'; {hint}")
-
-
 def main(*arguments: str) -> None:
     """Classifies images with one model of `params.yaml`."""
     options = parse(arguments)
-    check_name(options.name)
-    dataset = params.read(f"models.{options.name}.dataset", str)
+    dataset = params.read(f"{params.model_key(options.name)}.dataset", str)
     path = Path("data/models") / f"{options.name}.keras"
     shape = read_input_shape(path, options.name)
     classes = read_classes(dataset)

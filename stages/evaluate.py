@@ -1,20 +1,25 @@
 """Evaluates one model: `python -m stages.evaluate MODEL`.
 
 Reads `data/models/M.keras` and its dataset's `data/splits/D/`. Writes `reports/metrics/M.json`
-(accuracy and cross-entropy on the validation and the test images, parameters, multiply-adds) and
+(accuracy and cross-entropy on the validation and the test images, parameters, multiply-adds, the
+temperature that the validation images ask for, and what it mends on the test images) and
 `data/predictions/M/`, all that the pictures need, so that drawing them needs no TensorFlow:
 
     metrics.json           the same bytes as `reports/metrics/M.json`: see dvc.yaml
     summary.json           classes, expected calibration error, the layer that Grad-CAM looked at
-    test_*.npy             true labels and predicted probabilities
+    test_*.npy             true labels and predicted probabilities; `test_probabilities_plain` are
+                           those without the views of `evaluation.test_time`, where it has some
+    valid_probabilities.npy  those of the validation images
     confusion_matrix.csv   test images by true class (rows) and predicted class (columns)
     per_class.csv          precision, recall, F1 and areas under the curves, a row a class
     roc.csv                the points of each class's curve; precision_recall.csv likewise
-    calibration.csv        confidence and accuracy of the test images in ten bins of confidence
+    calibration.csv        confidence and accuracy of the test images in ten bins of confidence;
+                           calibration_scaled.csv likewise, at the temperature
     mistakes_*.npy         the wrong predictions that are surest
     shown_*.npy            a hundred unlabelled images, or test images of a dataset that has none
     submission.csv         the class of each photograph without a label, in Kaggle's format; if it
-                           gave no image, the most frequent class. Standard error names these
+                           gave no image, the most frequent class. Standard error names these.
+                           Its probabilities are those at the temperature, all others are not
     layers.csv             the network's layers
     weights.npy, class_images.npy, filters.npy, feature_maps.npz, grad_cam.npy, examples_*.npy
                            what is inside the network, as far as it makes sense: see `inspection`
@@ -22,7 +27,9 @@ Reads `data/models/M.keras` and its dataset's `data/splits/D/`. Writes `reports/
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,23 +42,24 @@ from stages.lib.command import run
 from stages.lib.files import write_atomically, write_json
 from stages.lib.params import Section
 from stages.lib.splits import Part, Unlabelled, read_part, read_summary, read_unlabelled
-from stages.networks import feed, inspection, weights
+from stages.networks import inspection
+from stages.networks.inspection import inspect
 from stages.networks.keras_file import load_model
+from stages.networks.objectives import Measure, build_metrics
+from stages.networks.recipe import read_recipes
 from stages.networks.runtime import Device, Processor, keras, set_up
-from stages.results import measures
+from stages.networks.views import Views, predict
+from stages.results import measures, temperature
+from stages.results.answers import examine, show
+from stages.results.history import kept_row
 from stages.results.submission import Content, submit
-
-# The most that is kept for the pictures.
-SHOWN = 100  # images
-MISTAKES = 24  # images
-UNITS = 225  # hidden units
 
 
 class Options(Section):
     """`evaluation`: how all models are evaluated.
 
     `seed` chooses the images and the hidden units that the pictures show; `submission` says what
-    `submission.csv` holds.
+    `submission.csv` holds; `test_time` has the views of an image whose mean counts, by model.
     """
 
     device: Device
@@ -60,19 +68,7 @@ class Options(Section):
     batch_size: PositiveInt
     seed: int = Field(ge=0)
     submission: Content = "class"
-
-
-def predict(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
-    """Returns probabilities, float32 [n, classes], for uint8 [n, height, width, channels]."""
-    starts = range(0, len(images), batch_size)
-    if not starts:
-        return np.empty((0, model.output_shape[-1]), np.float32)
-    return np.concatenate([feed.predict(model, images[s : s + batch_size]) for s in starts])
-
-
-def choose(count: int, most: int, seed: int) -> np.ndarray:
-    """Returns at most `most` of the indexes below `count`, in ascending order."""
-    return np.sort(np.random.default_rng(seed).permutation(count)[:most])
+    test_time: dict[str, Views] = Field(default_factory=dict)
 
 
 def choose_pair(labels: np.ndarray, seed: int) -> np.ndarray:
@@ -80,33 +76,6 @@ def choose_pair(labels: np.ndarray, seed: int) -> np.ndarray:
     order = np.random.default_rng(seed).permutation(len(labels))
     _, first = np.unique(labels[order], return_index=True)
     return order[np.sort(first)[:2]]
-
-
-def inspect(model: keras.Model, images: np.ndarray, seed: int) -> dict[str, Any]:
-    """Returns what is inside the network, as far as it makes sense for it.
-
-    Args:
-        model: A trained network.
-        images: Examples to look at, uint8 [n, height, width, channels].
-        seed: Chooses the hidden units where there are many.
-
-    Returns:
-        Arrays by name; `feature_maps` is a mapping of arrays, and `grad_cam_layer` is a name.
-    """
-    probabilities = predict(model, images, len(images))
-    likeliest = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
-    units = weights.first_weights(model)
-    layer, heat = inspection.grad_cam(model, images, likeliest) or (None, None)
-    return {
-        "weights": None if units is None else units[choose(len(units), UNITS, seed)],
-        "class_images": weights.class_images(model),
-        "filters": weights.first_filters(model),
-        "feature_maps": inspection.feature_maps(model, images),
-        "grad_cam": heat,
-        "grad_cam_layer": layer,
-        "examples_images": images,
-        "examples_probabilities": probabilities,
-    }
 
 
 @dataclass(frozen=True)
@@ -135,6 +104,8 @@ def evaluate(
     unlabelled: Unlabelled,
     counts: dict[str, int],
     options: Options,
+    own: Sequence[Measure] = (),
+    views: Views | None = None,
 ) -> Evaluation:
     """Evaluates `model`, which takes uint8 images to probabilities.
 
@@ -147,52 +118,44 @@ def evaluate(
         unlabelled: The photographs without labels.
         counts: The number of training images of each class, in the order of the classes.
         options: What to evaluate with.
+        own: The metrics that the model's recipe names.
+        views: Those of each image whose mean counts, beside the image as it is.
     """
     classes = list(counts)
-    labels, probabilities = test.labels, predict(model, test.images, options.batch_size)
-    on_valid = measures.measure(valid.labels, predict(model, valid.images, options.batch_size))
-    on_test = measures.measure(labels, probabilities)
-    metrics = {f"valid_{metric}": value for metric, value in on_valid.items()}
-    metrics |= {f"test_{metric}": value for metric, value in on_test.items()}
+    ask = partial(predict, model, batch_size=options.batch_size)
+    on_valid, on_test = ask(valid.images, views=views), ask(test.images, views=views)
+    answers = examine((valid, on_valid), (test, on_test), classes, options.seed)
+    metrics, arrays, tables = dict(answers.metrics), dict(answers.arrays), dict(answers.tables)
+    for part, true, said in (("valid", valid.labels, on_valid), ("test", test.labels, on_test)):
+        for measure in own:
+            metrics[f"{part}_{measure.name}"] = round(float(measure.once(true, said)), 4)
     metrics["parameters"] = model.count_params()
     metrics["multiply_adds"] = inspection.count_multiply_adds(model)
+    metrics |= answers.calibration
+    tables["layers"] = inspection.layer_table(model)
 
-    calibration, calibration_error = measures.calibrate(labels, probabilities)
-    tables = {
-        "confusion_matrix": measures.count_confusions(labels, probabilities, classes),
-        "per_class": measures.measure_classes(labels, probabilities, classes),
-        "calibration": calibration,
-        "layers": inspection.layer_table(model),
-        **measures.trace_curves(labels, probabilities),
-    }
-    source, images, shown_probabilities = "test", test.images, probabilities
-    answers = predict(model, unlabelled.images, options.batch_size)
-    if len(answers):
-        source, images, shown_probabilities = "unlabelled", unlabelled.images, answers
-    if len(answers) or len(unlabelled.left_out):
+    shown = "test"
+    on_unlabelled = ask(unlabelled.images, views=views)
+    if len(on_unlabelled):
+        shown = "unlabelled"
+        arrays |= show(unlabelled.images, on_unlabelled, options.seed)
+    if len(on_unlabelled) or len(unlabelled.left_out):
         prior = np.array(list(counts.values())) / sum(counts.values())
-        tables["submission"] = submit(unlabelled, answers, prior, classes, options.submission)
+        scaled = temperature.scale(on_unlabelled, metrics["temperature"])
+        tables["submission"] = submit(unlabelled, scaled, prior, classes, options.submission)
 
-    shown = choose(len(images), SHOWN, options.seed)
-    mistakes = measures.find_mistakes(labels, probabilities)[:MISTAKES]
-    examples = choose_pair(labels, options.seed)
-    inside = inspect(model, test.images[examples], options.seed)
-    arrays = {
-        "test_labels": labels,
-        "test_probabilities": probabilities,
-        "mistakes_images": test.images[mistakes],
-        "mistakes_labels": labels[mistakes],
-        "mistakes_probabilities": probabilities[mistakes],
-        "examples_labels": labels[examples],
-        "shown_images": images[shown],
-        "shown_probabilities": shown_probabilities[shown],
-    } | {name: value for name, value in inside.items() if isinstance(value, np.ndarray)}
-    summary = {
-        "classes": classes,
-        "expected_calibration_error": round(calibration_error, 4),
-        "shown": source,
-        "grad_cam_layer": inside["grad_cam_layer"],
-    }
+    examples = choose_pair(test.labels, options.seed)
+    inside = inspect(model, test.images[examples], options.seed, views)
+    arrays["examples_labels"] = test.labels[examples]
+    arrays |= {name: value for name, value in inside.items() if isinstance(value, np.ndarray)}
+    summary = answers.summary | {"shown": shown, "grad_cam_layer": inside["grad_cam_layer"]}
+    if views is not None:
+        summary["test_time"] = views.model_dump()
+        plain = {"valid": ask(valid.images), "test": ask(test.images)}
+        arrays["test_probabilities_plain"] = plain["test"]
+        for part, labels in (("valid", valid.labels), ("test", test.labels)):
+            accuracy = measures.measure(labels, plain[part])["accuracy"]
+            metrics[f"{part}_accuracy_plain"] = accuracy
     return Evaluation(metrics, summary, arrays, inside["feature_maps"], tables)
 
 
@@ -216,13 +179,23 @@ def write_outputs(name: str, evaluation: Evaluation) -> None:
 def main(name: str) -> None:
     """Evaluates the model named `name` in `params.yaml`."""
     options = params.read("evaluation", Options)
-    splits = Path("data/splits") / params.read(f"models.{name}.dataset", str)
+    models = params.list_models(params.load())
+    params.check_names(options.test_time, models, "evaluation.test_time.")
+    key = params.model_key(name)
+    splits = Path("data/splits") / params.read(f"{key}.dataset", str)
     runtime = set_up(options.device, options.threads, options.processor)
     model = load_model(Path("data/models") / f"{name}.keras")
     runtime.check(model)
     valid, test = read_part(splits, "valid"), read_part(splits, "test")
     unlabelled, counts = read_unlabelled(splits), read_summary(splits)["images"]["train"]
-    write_outputs(name, evaluate(model, valid, test, unlabelled, counts, options))
+    metrics = read_recipes(f"{key}.training")[-1].metrics
+    own = build_metrics(metrics, len(counts), f"{key}.training.metrics")
+    views = options.test_time.get(name)
+    evaluation = evaluate(model, valid, test, unlabelled, counts, options, own, views)
+    kept = kept_row(pd.read_csv(Path("data/history") / f"{name}.csv"))
+    if kept is not None:
+        evaluation.metrics["kept"] = kept
+    write_outputs(name, evaluation)
     if len(unlabelled.left_out):
         print(
             f"{len(unlabelled.left_out)} photographs without labels gave no image; submission.csv "

@@ -4,12 +4,13 @@ Reads what `train` and `evaluate` wrote of the model, `data/snapshots/M.npy`, th
 dataset's `data/splits/D/`, and the published curves, `stages/results/published.csv`. Writes
 `reports/figures/M/*.png`, the figures that make sense for the model, and `reports/models/M.html`.
 
+Of an ensemble, it reads what `ensemble` wrote: that has answers, but no network of its own.
+
 `evaluate` computes what needs the network, so this stage needs no TensorFlow and takes seconds.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,8 @@ from pydantic import Field, PositiveFloat
 from stages.lib import params
 from stages.lib.command import UserError, run
 from stages.lib.files import read_array, write_atomically
-from stages.lib.params import Section, nearest
+from stages.lib.params import Section, suggest
+from stages.lib.repeats import read_ensembles
 from stages.page.model import render_model
 from stages.pictures import answers, inside, learning, style
 from stages.results.curves import read_published_curves
@@ -27,6 +29,7 @@ from stages.results.reading import (
     Results,
     existing,
     read_dataset_summary,
+    read_ensemble,
     read_results,
 )
 from stages.results.tables import Model, accuracy_row
@@ -51,7 +54,7 @@ FIGURES: dict[str, tuple[Callable[[Results], Figure | None], str]] = {
     "confusion_matrix": (answers.draw_confusion_matrix, "confusion_matrix"),
     "per_class": (answers.draw_per_class, "per_class"),
     "roc_and_precision_recall": (answers.draw_roc_and_precision_recall, "roc"),
-    "reliability": (answers.draw_reliability, "calibration"),
+    "reliability": (answers.draw_reliability, "calibration_scaled"),
     "layers": (inside.draw_layers, "layers"),
     "weights": (inside.draw_weights, "weights"),
     "class_images": (inside.draw_class_images, "class_images"),
@@ -63,17 +66,19 @@ FIGURES: dict[str, tuple[Callable[[Results], Figure | None], str]] = {
 def draw(
     results: Results, snapshots: np.ndarray, published: pd.DataFrame, layers: Iterable[str]
 ) -> Iterator[tuple[str, Figure]]:
-    """Yields the figures that make sense for a model, with their names.
+    """Yields the figures that make sense for a model or an ensemble, with their names.
 
     Args:
         results: The model's results.
         snapshots: Weights at each row of the history, float32 [rows, units, height, width,
-            channels]; no units for a network that does not begin with a dense layer.
+            channels]; no units for a network that does not begin with a dense layer, no rows for
+            an ensemble.
         published: The model's published curves.
         layers: The layers whose feature maps to draw.
     """
-    yield "curves", learning.draw_curves(results, published)
-    if snapshots.shape[1]:
+    if len(results.history):
+        yield "curves", learning.draw_curves(results, published)
+    if snapshots.size:
         yield "weights_over_training", learning.draw_weights_over_training(results, snapshots)
     for name, (draw_figure, needs) in FIGURES.items():
         if len(results.files.get(needs, ())):
@@ -93,23 +98,33 @@ def choose_layers(results: Results, wanted: list[str]) -> list[str]:
     kept = list(results.files.get("feature_maps", ()))
     for layer in wanted:
         if layer not in kept:
-            match = nearest(layer, kept)
-            hint = f"did you mean '{match}'?" if match else f"known: {', '.join(kept) or 'none'}"
+            hint = suggest(layer, kept, f"known: {', '.join(kept) or 'none'}")
             raise UserError(
                 f"params.yaml: plots.feature_maps.{results.model}: '{layer}' is none of this "
                 f"network's convolutions and activations, whose feature maps are kept; {hint}"
             )
+    if "layers" not in results.files:
+        return []
     return wanted or inside.one_a_resolution(results.files["layers"], kept)
 
 
 def main(name: str) -> None:
-    """Draws the figures and writes the page of the model `name` in `params.yaml`."""
+    """Draws the figures and writes the page of the model or ensemble `name` in `params.yaml`."""
     options = params.read("plots", Options)
-    models: dict[str, Any] = params.load()["models"]
+    sections, ensembles = params.load(), read_ensembles()
+    models = params.list_models(sections)
     params.check_names(options.feature_maps, models, "plots.feature_maps.")
-    model = params.read(f"models.{name}", Model)
-    results = read_results(name)
-    snapshots = read_array(existing(Path(f"data/snapshots/{name}.npy")))
+    if name in ensembles:
+        model = Model(dataset=ensembles[name].dataset, network=None, training=None)
+        results, snapshots = read_ensemble(name), np.empty(0)
+        section = sections["ensembles"][name]
+    else:
+        model = params.read(params.model_key(name), Model)
+        results, snapshots = (
+            read_results(name),
+            read_array(existing(Path(f"data/snapshots/{name}.npy"))),
+        )
+        section = models[name]
     row = accuracy_row(model, read_dataset_summary(model.dataset), results)
     layers = choose_layers(results, options.feature_maps.get(name, []))
 
@@ -119,7 +134,7 @@ def main(name: str) -> None:
         with style.apply(options.text_size, options.dpi):
             for title, figure in draw(results, snapshots, read_published_curves(name), layers):
                 style.save(figure, pictures / f"{title}.png")
-        page.write_text(render_model(row, results, pictures, models[name]), encoding="utf-8")
+        page.write_text(render_model(row, results, pictures, section), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,16 +2,21 @@
 
 A `dvc` that is killed while it writes its own files leaves them empty or in part, and each later
 `dvc` fails. This command mends them in a fraction of a second; `make check` looks at all else.
+It also removes what a killed training still shows in `data/live/`; one that runs shows it again.
 """
+
+from pathlib import Path
 
 from stages.kept.state import mend_state
 from stages.lib.command import run
 
 
 def main() -> None:
-    """Mends DVC's files in the current folder, with a line for each."""
+    """Mends DVC's files in the current folder, with a line for each, and clears `data/live/`."""
     for line in mend_state():
         print(line)
+    for path in Path("data/live").glob("*/[!.]*"):
+        path.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

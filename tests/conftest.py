@@ -122,6 +122,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
+def pytest_collection_finish() -> None:
+    """Refuses test files that start TensorFlow when they are imported: no test could set it up."""
+    if context := sys.modules.get("tensorflow.python.eager.context"):
+        assert context.context_safe() is None or not context.context()._initialized
+
+
 @pytest.fixture(scope="session")
 def tensorflow() -> None:
     """Sets TensorFlow up for every test that uses it in its own process: once is all it allows."""
@@ -154,6 +160,10 @@ def reproduce(project: Project, params: Any) -> None:
     )
     for name in ("dvc.yaml", ".dvcignore", ".gitattributes", ".gitignore"):
         shutil.copy(TOP / name, project.folder)
+    for path in (TOP / "data").rglob(".gitignore"):
+        copied = project.folder / path.relative_to(TOP)
+        copied.parent.mkdir(parents=True)
+        shutil.copy(path, copied)
     source = project.folder / "source"
     (source / "digits").mkdir(parents=True)
     write_digits(source / "digits")

@@ -91,7 +91,7 @@ def free_ports(count: int) -> list[int]:
 @contextmanager
 def running(
     command: list[str], folder: Path, port: int, environment: dict[str, str] | None = None
-) -> Iterator[None]:
+) -> Iterator[subprocess.Popen[bytes]]:
     """Runs a server in `folder` until the end of the context."""
     log = folder / "log"
     with log.open("wb") as output:
@@ -113,7 +113,7 @@ def running(
                 break
         else:
             raise AssertionError(log.read_text())
-        yield
+        yield process
     finally:
         process.terminate()
         try:
@@ -147,11 +147,17 @@ def nanio(folder: Path) -> Iterator[Server]:
     (folder / "data/my-bucket").mkdir(parents=True)
     [port] = free_ports(1)
     names = s3_names(port)
-    command = [program("nanio"), "serve", "--data-dir", "data", "--host", "127.0.0.1"]
-    keys = {"NANIO_ACCESS_KEY": names["KEY"], "NANIO_SECRET_KEY": names["SECRET"]}
-    with running([*command, "--port", str(port)], folder, port, keys):
+    with running(*nanio_command(folder, port)):
         objects = in_folder(folder / "data/my-bucket/classifiers")
         yield Server(names, names | {"SECRET": "another"}, objects, port)
+
+
+def nanio_command(folder: Path, port: int) -> tuple[list[str], Path, int, dict[str, str]]:
+    """Returns the arguments of `running` for nanio with its buckets in `folder/data`."""
+    names = s3_names(port)
+    command = [program("nanio"), "serve", "--data-dir", "data", "--host", "127.0.0.1"]
+    keys = {"NANIO_ACCESS_KEY": names["KEY"], "NANIO_SECRET_KEY": names["SECRET"]}
+    return [*command, "--port", str(port)], folder, port, keys
 
 
 @contextmanager

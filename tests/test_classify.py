@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -437,6 +438,35 @@ def test_a_network_of_colours_answers_whatever_the_probability(
 
 
 # What a user can mend
+
+
+def test_probabilities_are_corrected_by_the_temperature_and_the_views_of_the_evaluation(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = np.full((SIDE, SIDE, 3), (30, 30, 30), np.uint8)
+    left[:, : SIDE // 2] = RED[::-1]
+    path = write(tmp_path / "left.png", encode(left))
+
+    def classify() -> float:
+        rows, _ = classified(capsys, "colours", str(path))
+        assert rows[0][1] == "red"
+        return float(rows[0][2])
+
+    plain = classify()
+    metrics = project / "reports/metrics/colours.json"
+    metrics.parent.mkdir(parents=True)
+    write_json(metrics, {"temperature": 0.5})
+    params, text = project / "params.yaml", (project / "params.yaml").read_text()
+    try:
+        colder = classify()
+        others = (1 - plain) / 2  # green and blue are as likely as each other
+        assert colder == pytest.approx(plain**2 / (plain**2 + 2 * others**2), abs=2e-3)
+        params.write_text(f"{text}  test_time: {{colours: {{shift: 16}}}}\n")
+        # Shifted sideways, it is red all over, or dark all over.
+        assert classify() != colder
+    finally:
+        shutil.rmtree(metrics.parent)
+        params.write_text(text)
 
 
 def test_an_unknown_model_is_an_error_with_the_nearest_name() -> None:

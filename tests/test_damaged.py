@@ -121,7 +121,7 @@ def test_no_output_of_the_pipeline_holds_a_pickle(reproduced: Project) -> None:
     opened = set()
     for folder in ("data", "reports"):
         for path in sorted((reproduced.folder / folder).rglob("*")):
-            if not path.is_file():
+            if not path.is_file() or path.name == ".gitignore":
                 continue
             assert path.suffix in endings, path
             opened.add(path.suffix)
@@ -170,8 +170,10 @@ def test_a_state_of_a_training_with_any_byte_altered_is_set_aside_or_gives_the_s
             altered[at] ^= 0x40
             state.write_bytes(altered)
             aside.unlink(missing_ok=True)
-            progress = checkpoint.restore(model)
+            progress = checkpoint.read()
             assert bool(progress.history) != aside.exists()
+            if progress.history:
+                progress.fill(model)
             assert all(map(np.array_equal, model.get_weights(), weights))
             found["set aside" if aside.exists() else "same"] += 1
     assert min(found.values()) > 20, found

@@ -6,6 +6,7 @@ that the pages use. DVC and the stages are the real ones.
 
 import ast
 import csv
+import hashlib
 import json
 import re
 import shlex
@@ -28,6 +29,7 @@ from ruamel.yaml import YAML
 
 from stages import download, prepare, split
 from stages.lib import params
+from stages.lib.splits import Part
 from stages.results.sentences import caveat
 from stages.results.tables import Model, to_markdown
 from stages.sources.formats import Format
@@ -35,7 +37,7 @@ from stages.sources.formats import Format
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in TOP.glob("docs/*.md"))]
 LANGUAGES = {"bash", "yaml", "text"}
 # What a block may need: what no test machine has, or the tree in the block before it.
-NEEDS = {"gpu", "cloud", "network", "graphviz", "layout"}
+NEEDS = {"gpu", "cloud", "network", "graphviz", "layout", "minutes"}
 # Or a server, or several users: test_share.py has them.
 NEEDS |= {"s3", "ssh", "webdav", "http", "users", "key"}
 
@@ -258,21 +260,60 @@ def test_a_layout_is_read_as_its_page_says(drawing: Block, block: Block, tmp_pat
     assert all(min(counts.values()) > 0 for counts in summary["images"].values())
 
 
+def train_a_step(name: str, model: dict[str, Any], folder: Path) -> None:
+    """Trains the first steps of each phase of a model that an entry of params.yaml describes."""
+    from stages.networks import keras_file
+    from stages.networks.checkpoint import Checkpoint
+    from stages.networks.network import Network, build_network
+    from stages.networks.recipe import check_recipes
+    from stages.networks.runtime import keras
+    from stages.networks.training import Training, train
+
+    shape, entry = (50, 50, 3), dict(model["network"])
+    if entry.get("weights") == "imagenet":  # there may be no network to fetch them by
+        make = getattr(keras.applications, entry["application"])
+        path = folder / "own.weights.h5"
+        make(weights=None, include_top=False, input_shape=shape).save_weights(path)
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        entry |= {"weights": str(path), "weights_sha256": sha256}
+    if "start_from" in entry:
+        own = YAML(typ="safe").load(TOP / "params.yaml")["models"]
+        start = params.check(
+            "network", own.get(entry["start_from"], own["mnist_cnn"])["network"], Network
+        )
+        Path("data/models").mkdir(parents=True)
+        keras_file.save_model(
+            build_network(start, shape, 2, "start"),
+            Path(f"data/models/{entry['start_from']}.keras"),
+        )
+    # A warm-up takes more than the one step of this test.
+    text = re.sub(r'"warmup_steps": \d+', '"warmup_steps": 0', json.dumps(model["training"]))
+    phases = check_recipes("training", json.loads(text))
+    batch = phases[0].batch_size
+    images = np.random.default_rng(0).integers(0, 256, (2 * batch, *shape), np.uint8)
+    part = Part(images, (np.arange(2 * batch) % 2).astype(np.uint8))
+    network = build_network(params.check("network", entry, Network), shape, 2, name, images)
+    one = {"epochs": None, "steps": 1, "every": 1}
+    phases = [phase.model_copy(update=one) for phase in phases]
+    checkpoint = Checkpoint(folder / "checkpoint", {})
+    training = Training(part, part, phases, 0, ["cat", "dog"], name)
+    with checkpoint.locked():
+        assert len(train(network, training, checkpoint).history) == len(phases)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("tensorflow")
 @pytest.mark.parametrize("block", ENTRIES)
-def test_keras_accepts_the_networks_and_recipes_of_an_entry(block: Block) -> None:
-    from stages.networks.network import Network, build_network, build_optimizer
+def test_the_recipes_of_an_entry_train(
+    block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from stages.networks.runtime import Device, Precision
-    from stages.train import Recipe
 
     entries = sections(block)
-    for name, model in entries.get("models", {}).items():
+    monkeypatch.chdir(tmp_path)
+    for name, model in params.list_models(entries).items():
         if "network" in model:
-            network = params.check("network", model["network"], Network)
-            recipe = params.check("training", model["training"], Recipe)
-            build_network(network, (50, 50, 3), 2, name)
-            build_optimizer(recipe.optimizer, 100, name)
+            train_a_step(name, model, tmp_path)
     training = entries.get("training", {})
     assert training.get("device", "auto") in get_args(Device)
     assert training.get("precision", "float32") in get_args(Precision)

@@ -4,8 +4,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,14 +14,16 @@ import pytest
 import yaml
 
 from stages import evaluate, plot
+from stages.lib.command import UserError
 from stages.lib.files import read_json, write_json
 from stages.networks import inspection
 from stages.networks.keras_file import save_model
 from stages.networks.network import Network, build_network
 from stages.networks.runtime import keras
 from stages.networks.weights import class_images, first_weights
-from stages.results import measures
+from stages.results import answers, measures, temperature
 
+pytestmark = pytest.mark.usefixtures("tensorflow")
 TOP = Path(__file__).parent.parent
 PROGRAMS = Path(__file__).with_name("programs")
 DIGITS = ["0", "1", "2"]
@@ -41,9 +44,10 @@ CONVOLUTIONAL = Network(
         "GlobalAveragePooling2D",
     ]
 )
+RECIPE = {"optimizer": "Adam", "batch_size": 8, "epochs": 2}
 PARAMS = {
     "models": {
-        name: {"dataset": dataset, "network": network.model_dump(), "training": {"epochs": 2}}
+        name: {"dataset": dataset, "network": network.model_dump(), "training": RECIPE}
         for name, dataset, network in (
             ("dense", "digits", DENSE),
             ("convolutional", "pets", CONVOLUTIONAL),
@@ -137,6 +141,12 @@ def test_metrics_are_those_of_a_plain_recomputation(model: str, dataset: str) ->
     expected["parameters"] = saved(model).count_params()
     expected["multiply_adds"] = inspection.count_multiply_adds(saved(model))
     metrics = read_json(Path(f"reports/metrics/{model}.json"))
+    expected["temperature"] = metrics["temperature"]  # what is right: test_temperature.py
+    scaled = probabilities ** (1 / metrics["temperature"])
+    scaled /= scaled.sum(1, keepdims=True)
+    expected["test_calibration_error"] = measures.calibrate(labels, probabilities)[1]
+    expected["test_calibration_error_scaled"] = measures.calibrate(labels, scaled)[1]
+    expected["test_loss_scaled"] = float(-np.log(scaled[np.arange(len(labels)), labels]).mean())
     assert list(metrics) == list(expected)
     assert metrics == pytest.approx(expected, abs=2e-4)
 
@@ -226,7 +236,7 @@ def test_mistakes_come_with_image_label_and_probabilities() -> None:
     np.testing.assert_array_equal(load("dense", "mistakes_images")[0], images[first])
     np.testing.assert_array_equal(load("dense", "mistakes_probabilities")[0], probabilities[first])
     assert load("dense", "mistakes_labels")[0] == labels[first]
-    assert len(load("dense", "mistakes_images")) <= evaluate.MISTAKES
+    assert len(load("dense", "mistakes_images")) <= answers.MISTAKES
 
 
 @pytest.mark.usefixtures("project")
@@ -253,7 +263,8 @@ def test_a_submission_of_probabilities_names_what_gave_no_image(
     images: int,
 ) -> None:
     shutil.copytree(project / "data/splits/pets", tmp_path / "data/splits/pets")
-    shutil.copytree(project / "data/models", tmp_path / "data/models")
+    for folder in ("history", "models"):
+        shutil.copytree(project / "data" / folder, tmp_path / "data" / folder)
     text = yaml.safe_dump(PARAMS).replace("threads: 1", "submission: probability\n  threads: 1")
     (tmp_path / "params.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)
@@ -271,6 +282,9 @@ def test_a_submission_of_probabilities_names_what_gave_no_image(
     assert len(rows) == images + 2
     if images:
         expected = predict("convolutional", np.load("data/splits/pets/unlabelled_images.npy"))
+        degrees = read_json(Path("reports/metrics/convolutional.json"))["temperature"]
+        assert degrees != 1
+        expected = temperature.scale(expected, degrees)
         names = np.load("data/splits/pets/unlabelled_names.npy")
         found = np.array([float(rows[name]) for name in names])
         np.testing.assert_allclose(found, expected[:, 1], rtol=1e-4)
@@ -298,10 +312,10 @@ def test_no_more_than_a_hundred_unlabelled_images_are_kept() -> None:
 
 
 def test_another_seed_chooses_other_images_in_their_order() -> None:
-    first, second = evaluate.choose(1000, 100, seed=0), evaluate.choose(1000, 100, seed=1)
+    first, second = inspection.choose(1000, 100, seed=0), inspection.choose(1000, 100, seed=1)
     assert first.tolist() == sorted(set(first.tolist()))
     assert first.tolist() != second.tolist()
-    assert evaluate.choose(5, 100, seed=0).tolist() == [0, 1, 2, 3, 4]
+    assert inspection.choose(5, 100, seed=0).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_examples_are_of_two_classes() -> None:
@@ -338,10 +352,10 @@ def test_weight_matrices_that_do_not_follow_each_other_have_no_product() -> None
 def test_many_hidden_units_are_chosen_by_seed() -> None:
     network = Network(layers=["Flatten", {"Dense": {"units": 300}}])
     model = build_network(network, (3, 3, 1), 2, "network")
-    kept = evaluate.inspect(model, random_images(2, 3, 3, 1), seed=0)["weights"]
+    kept = inspection.inspect(model, random_images(2, 3, 3, 1), seed=0)["weights"]
     all_units = first_weights(model)
     assert all_units is not None
-    assert len(kept) == evaluate.UNITS
+    assert len(kept) == inspection.UNITS
     assert {unit.tobytes() for unit in kept} < {unit.tobytes() for unit in all_units}
 
 
@@ -452,7 +466,7 @@ def test_plot_draws_what_evaluate_wrote(project: Path, model: str) -> None:
 
 @pytest.mark.slow
 def test_another_process_writes_the_same_bytes(project: Path, tmp_path: Path) -> None:
-    for name in ("params.yaml", "data/splits", "data/models"):
+    for name in ("params.yaml", "data/history", "data/splits", "data/models"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).symlink_to(project / name)
     subprocess.run(
@@ -480,3 +494,100 @@ def test_separable_convolutions_multiply_with_both_of_their_kernels() -> None:
     model = build_network(Network(layers=layers), (10, 10, 2), 3, "network")
     expected = 8 * 8 * (3 * 3 * 2 + 2 * 5) + 8 * 8 * 5 * 3
     assert inspection.count_multiply_adds(model) == expected
+
+
+# Functions that make the layers: a recurrent one starts TensorFlow, for which it is too early here.
+@pytest.mark.parametrize(
+    ("shape", "make", "expected"),
+    [
+        ((7, 5), lambda of: of.LSTM(3), 7 * (5 * 12 + 3 * 12)),
+        ((7, 5), lambda of: of.GRU(3, return_sequences=True), 7 * (5 * 9 + 3 * 9)),
+        ((7, 5), lambda of: of.Bidirectional(of.SimpleRNN(3)), 2 * 7 * (15 + 9)),
+        ((4, 8, 8, 2), lambda of: of.ConvLSTM2D(3, 3), 4 * 36 * 9 * (2 + 3) * 12),
+        ((7, 5), lambda of: of.TimeDistributed(of.Dense(3)), 7 * 15),
+        ((7, 5), lambda of: of.EinsumDense("abc,cd->abd", output_shape=(None, 3)), 7 * 15),
+        ((8, 8, 2), lambda of: of.Conv2DTranspose(3, 3, strides=2), 64 * 9 * 6),
+        ((8, 8, 2), lambda of: of.SeparableConv2D(3, 3), 36 * (9 * 2 + 2 * 3)),
+        ((8, 8, 2), lambda of: of.Conv2D(4, 3, groups=2), 36 * 9 * 1 * 4),
+    ],
+)
+def test_multiply_adds_of_layers_that_apply_their_weights_elsewhere_than_at_their_output(
+    shape: tuple[int, ...], make: Callable[[Any], keras.layers.Layer], expected: int
+) -> None:
+    inputs = keras.Input(shape)
+    model = keras.Model(inputs, make(keras.layers)(inputs))
+    assert inspection.count_multiply_adds(model) == expected
+
+
+def evaluate_with(project: Path, folder: Path, **options: Any) -> None:
+    """Evaluates the convolutional network in `folder`, with other options of the evaluation."""
+    for part in ("splits/pets", "history", "models"):
+        shutil.copytree(project / "data" / part, folder / "data" / part)
+    evaluation: dict[str, Any] = PARAMS["evaluation"]  # type: ignore[assignment]
+    params = PARAMS | {"evaluation": evaluation | options}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        evaluate.main("convolutional")
+
+
+def test_flips_and_shifts_give_the_mean_over_the_changed_images(
+    project: Path, tmp_path: Path
+) -> None:
+    views = {"flip": "horizontal", "shift": 2}
+    evaluate_with(project, tmp_path, test_time={"convolutional": views})
+    found, plain = (top / "data/predictions/convolutional" for top in (tmp_path, project))
+    images = np.load(project / "data/splits/pets/test_images.npy")
+    padded = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="edge")
+    shifts = [padded[:, y : y + 12, x : x + 12] for y, x in ((0, 2), (4, 2), (2, 0), (2, 4))]
+    changed = [images, images[:, :, ::-1], *shifts]
+    expected = np.mean([predict("convolutional", each) for each in changed], axis=0)
+    probabilities = np.load(found / "test_probabilities.npy")
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities, expected, atol=1e-6)
+    before = np.load(plain / "test_probabilities.npy")
+    assert np.abs(probabilities - before).max() > 1e-4
+    np.testing.assert_array_equal(np.load(found / "test_probabilities_plain.npy"), before)
+    # All that is written is of the mean, and the accuracies without are kept.
+    labels = np.load(found / "test_labels.npy")
+    metrics, others = (read_json(at / "metrics.json") for at in (found, plain))
+    assert metrics["test_accuracy"] == pytest.approx((expected.argmax(1) == labels).mean())
+    for part in ("valid", "test"):
+        assert metrics[f"{part}_accuracy_plain"] == others[f"{part}_accuracy"]
+    examples = np.load(found / "examples_probabilities.npy")
+    assert np.isin(examples.round(4), probabilities.round(4)).all()
+    assert read_json(found / "summary.json")["test_time"] == views
+
+
+def test_two_evaluations_with_flips_and_shifts_write_the_same_bytes(
+    project: Path, tmp_path: Path
+) -> None:
+    for name in "ab":
+        options = {"test_time": {"convolutional": {"shift": 1}}, "submission": "probability"}
+        evaluate_with(project, tmp_path / name, **options)
+    first, second = (tmp_path / name / "data/predictions/convolutional" for name in "ab")
+    files = sorted(path.name for path in first.iterdir())
+    assert "test_probabilities_plain.npy" in files
+    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in files)
+
+
+@pytest.mark.parametrize(
+    ("test_time", "message"),
+    [
+        ({"convolutonal": {"flip": "horizontal"}}, "did you mean 'convolutional'"),
+        (
+            {"convolutional": {"flop": "horizontal"}},
+            "convolutional.flop: unknown key; did",
+        ),
+        ({"convolutional": {"flip": "vertical"}}, "convolutional.flip: expected 'horizontal', fo"),
+        ({"convolutional": {"shift": 0}}, "convolutional.shift: expected greater than or equal"),
+        ({"convolutional": {}}, "convolutional: expected `flip: horizontal`, `shift: 1`, or both"),
+    ],
+)
+def test_views_that_cannot_be_are_refused_with_their_key(
+    project: Path, tmp_path: Path, test_time: Any, message: str
+) -> None:
+    with pytest.raises(UserError) as raised:
+        evaluate_with(project, tmp_path, test_time=test_time)
+    assert str(raised.value).startswith("params.yaml: evaluation.test_time.")
+    assert message in str(raised.value)

@@ -13,18 +13,17 @@ import re
 import resource
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import pytest
 from conftest import TOP, Project
 from ruamel.yaml import YAML
+from servers import free_ports, nanio_command, running, s3_names
 
 from stages.verify import hashes
 
@@ -40,14 +39,23 @@ STAGES = [
     "report",
 ]
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
-CAN_MOUNT = sys.platform == "linux" and os.geteuid() == 0
-MOUNTS = pytest.mark.skipif(not CAN_MOUNT, reason="only root on Linux may mount a small disk")
+MOUNTS = pytest.mark.usefixtures("mounts")
 Record = Callable[[str, object], None]
 
 
 def note(record: Record, fault: str, tries: int, recovered_by: str) -> None:
     """Records a row of the table, or a part of one: conftest.py adds the tries up."""
     record("fault", (fault, tries, recovered_by))
+
+
+@pytest.fixture(scope="session")
+def mounts(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Skips what needs a small disk where none may be mounted: for others than root, in Docker."""
+    try:
+        with disk(tmp_path_factory.mktemp("mounts") / "disk", 1 << 20):
+            pass
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs to mount a small disk, as root on Linux")
 
 
 @pytest.fixture(scope="session")
@@ -100,13 +108,13 @@ def outputs(project: Project, *stages: str) -> dict[str, str]:
     return hashes(lock, list(stages or lock["stages"]))
 
 
-def make_command(project: Project, *targets: str) -> list[str]:
+def make_command(*targets: str) -> list[str]:
     # What `make` installs is there already: the interpreter of the tests has it.
-    return ["make", f"--old-file={project.folder}/.venv/installed", *targets]
+    return ["make", "--old-file=.venv/installed", *targets]
 
 
 def make(project: Project, *targets: str) -> str:
-    return project.run(*make_command(project, *targets))
+    return project.run(*make_command(*targets))
 
 
 def start(project: Project, *command: str, limit: int | None = None) -> subprocess.Popen[bytes]:
@@ -180,9 +188,21 @@ def processes(process: subprocess.Popen[bytes], word: str) -> list[psutil.Proces
     return found
 
 
+def wait_until_dead(process: psutil.Process) -> bool:
+    """Waits five seconds at most until a process has ended; it may stay as a zombie."""
+    for _ in range(500):
+        try:
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.01)
+    return False
+
+
 def kill(project: Project, moments: random.Random, whole_group: bool) -> bool:
     """Runs `make reproduce` and kills it; returns False if it ended before."""
-    process = start(project, *make_command(project, "reproduce"))
+    process = start(project, *make_command("reproduce"))
     number = moments.choice((0, 1, 1, 2, 2, 3))  # of the stage to hit; 0: while dvc starts
     seconds = moments.uniform(0, 3)
 
@@ -202,8 +222,10 @@ def kill(project: Project, moments: random.Random, whole_group: bool) -> bool:
         for found in dvc:
             found.kill()
     process.wait(60)
-    _, alive = psutil.wait_procs(stages, timeout=5)
-    assert not alive, "the stage outlived its dvc"
+    for found in stages:
+        assert wait_until_dead(found), "the stage outlived its dvc"
+    for found in dvc:
+        assert wait_until_dead(found)
     return process.returncode != 0
 
 
@@ -259,7 +281,7 @@ def test_a_full_disk(
             filler = small / "filler"
             free = shutil.disk_usage(small).free - int(size * share) - (16 << 10)
             filler.write_bytes(bytes(free))
-            process = start(project, *make_command(project, "reproduce"))
+            process = start(project, *make_command("reproduce"))
             failed += process.wait(900) != 0
             filler.unlink()
             said = printed(project).read_text()
@@ -278,9 +300,9 @@ def test_two_runs_at_once(
 ) -> None:
     forget(project, "split@digits", "train@cnn", "report")
     moments = random.Random(seed)  # noqa: S311
-    first = start(project, *make_command(project, "reproduce"))
+    first = start(project, *make_command("reproduce"))
     time.sleep(moments.uniform(0, 4))
-    second = start(project, *make_command(project, "reproduce"))
+    second = start(project, *make_command("reproduce"))
     assert 0 in {first.wait(900), second.wait(900)}
     make(project, "reproduce")
     assert_nothing_is_lost(project, undisturbed)
@@ -291,7 +313,7 @@ def test_limits_of_memory(project: Project, undisturbed: Project, record_propert
     limits = (100, 200, 400, 700, 1200, 2000, 2800)
     empty(project)
     for limit in limits:
-        process = start(project, *make_command(project, "reproduce"), limit=limit << 20)
+        process = start(project, *make_command("reproduce"), limit=limit << 20)
         process.wait(900)
         assert "Traceback" not in printed(project).read_text(), printed(project).read_text()
     make(project, "reproduce")
@@ -310,7 +332,7 @@ def test_a_read_only_workspace(
     subprocess.run(["mount", "--bind", folder, folder], check=True)
     try:
         subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
-        said = project.run(*make_command(project, "reproduce"), fails=True)
+        said = project.run(*make_command("reproduce"), fails=True)
     finally:
         subprocess.run(["umount", "--lazy", folder], check=True)
     assert "read-only file system" in said.lower()
@@ -328,7 +350,7 @@ def test_a_clock_set_back(project: Project, undisturbed: Project, record_propert
         "LD_PRELOAD": str(FAKETIME),
         "FAKETIME": "1975-01-01 00:00:00",
     }
-    said = project.run(*make_command(project, "reproduce"), fails=True)
+    said = project.run(*make_command("reproduce"), fails=True)
     assert "error: the clock says 1975" in said
     project.environment = project.environment | {"FAKETIME": "-400d"}
     make(project, "reproduce")
@@ -344,56 +366,33 @@ class Storage:
 
     def __init__(self, folder: Path, kind: str):
         self.folder, self.is_s3 = folder, kind == "S3"
-        (folder / "storage").mkdir(parents=True)
-        self._server: subprocess.Popen[bytes] | None = None
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self.bucket = folder / "data/my-bucket"
+        self.bucket.mkdir(parents=True)
+        self._servers = ExitStack()
+        [self._port] = free_ports(1)
 
     def start(self) -> None:
-        if not self.is_s3:
-            return
-        arguments = [
-            "--data-dir",
-            str(self.folder),
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(self._port),
-        ]
-        keys = {"NANIO_ACCESS_KEY": "tester", "NANIO_SECRET_KEY": "secret-secret"}
-        self._server = subprocess.Popen(
-            [
-                str(Path(sys.executable).with_name("nanio")),
-                "serve",
-                *arguments,
-                "--log-level",
-                "error",
-            ],
-            env=os.environ | keys,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        while True:
-            assert self._server.poll() is None, "nanio does not start"
-            with suppress(OSError), socket.create_connection(("127.0.0.1", self._port)):
-                return
-            time.sleep(0.02)
+        if self.is_s3:
+            server = running(*nanio_command(self.folder, self._port))
+            self._process = self._servers.enter_context(server)
 
     def kill(self) -> None:
-        if self._server:
-            self._server.kill()
-            self._server.wait()
+        self._process.kill()
+        self._process.wait()
+
+    def close(self) -> None:
+        self._servers.close()
 
     def configure(self, project: Project) -> None:
         remote = "remote", "modify", "--local", "storage"
-        url = "s3://storage" if self.is_s3 else str(self.folder / "storage")
+        url = "s3://my-bucket" if self.is_s3 else str(self.bucket)
         project.run("dvc", "remote", "add", "--local", "--default", "storage", url)
         project.run("dvc", *remote, "verify", "true")
         if self.is_s3:
-            project.run("dvc", *remote, "endpointurl", f"http://127.0.0.1:{self._port}")
-            project.run("dvc", *remote, "access_key_id", "tester")
-            project.run("dvc", *remote, "secret_access_key", "secret-secret")
+            names = s3_names(self._port)
+            project.run("dvc", *remote, "endpointurl", names["https://s3.example.com"])
+            project.run("dvc", *remote, "access_key_id", names["KEY"])
+            project.run("dvc", *remote, "secret_access_key", names["SECRET"])
         # A server that is down is one at once, not after 40 seconds.
         project.environment["AWS_MAX_ATTEMPTS"] = "1"
 
@@ -408,12 +407,11 @@ def count_files(folder: Path) -> int:
 @pytest.fixture
 def storage(kind: str, tmp_path: Path) -> Iterator[Storage]:
     if kind == "S3":
-        for package in ("nanio", "dvc_s3"):
-            pytest.importorskip(package)
+        pytest.importorskip("dvc_s3")
     storage = Storage(tmp_path / "remote", kind)
     storage.start()
     yield storage
-    storage.kill()
+    storage.close()
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -494,7 +492,7 @@ def test_a_flipped_bit(
     else:
         cache = project.folder / ".dvc/cache/files/md5"
         digest = outputs(project).get(path) or md5(project.folder / path)
-        files_at = cache if place == "the cache" else storage.folder / "storage/files/md5"
+        files_at = cache if place == "the cache" else storage.bucket / "files/md5"
         hit = files_at / digest[:2] / digest[2:]
     whole = hit.read_bytes()
     flip(hit)

@@ -7,7 +7,9 @@ import pytest
 
 from stages.lib import params
 from stages.lib.command import UserError
-from stages.networks.network import Network, build_network, build_optimizer
+from stages.networks import inspection
+from stages.networks.network import Network, build_network
+from stages.networks.optimizers import build_optimizer
 from stages.networks.runtime import keras
 
 KEY = "models.m.network"
@@ -91,6 +93,20 @@ def test_layers_may_stand_before_an_application() -> None:
             {"layers": ["Flatten", {"Dense": {"unit": 3}}]},
             ".layers[1].Dense.unit: no such argument; did you mean 'units'?",
         ),
+        (
+            {"layers": [{"TimeDistributed": {"layer": {"Normalization": {}}}}, "Flatten"]},
+            ".layers[0].TimeDistributed: the Normalization in it learns nothing of the images",
+        ),
+        # What builds, but cannot compute: in Keras, RandomCrop does not crop outside training.
+        (
+            {"layers": [{"RandomCrop": {"height": 8, "width": 8}}, "Flatten"]},
+            ": Keras does not accept this: Exception encountered when calling Functional.call()",
+        ),
+        (
+            {"layers": [{"Discretization": {"num_bins": 4}}, "Flatten"]},
+            ": Keras does not accept this: Exception encountered when calling Discretization",
+        ),
+        ({"layers": ["StringLookup", "Flatten"]}, ": Keras does not accept this: "),
         (
             {"application": "VGG17"},
             ".application: keras.applications has no 'VGG17'; did you mean 'VGG19'?",
@@ -224,3 +240,71 @@ def test_an_optimizer_that_keras_does_not_have_is_named(spec: Any, expected: str
     with pytest.raises(UserError) as raised:
         build_optimizer(spec, 10, "o")
     assert str(raised.value).startswith(f"params.yaml: {expected}")
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [{"Dense": {"units": 10, "activation": "softmax"}}],
+        [{"Dense": {"units": 10}}, "Softmax"],
+        [{"Dense": {"units": 10}}, {"Activation": {"activation": "softmax"}}],
+        [{"Dense": {"units": 10, "activation": "sigmoid"}}],
+        [{"Dense": {"units": 1, "activation": "sigmoid"}}],
+        [{"Dense": {"units": 1}}],
+    ],
+)
+def test_an_output_layer_of_the_users_own_is_refused(layers: list[Any]) -> None:
+    said = message({"layers": ["Flatten", *layers]})
+    assert said.startswith(".layers: ends with ")
+    assert said.endswith("a softmax over the 10 classes is added: leave yours out")
+
+
+def test_hidden_layers_may_have_any_activation() -> None:
+    for activation in ("sigmoid", "relu"):
+        build({"layers": ["Flatten", {"Dense": {"units": 11, "activation": activation}}]})
+
+
+@pytest.mark.parametrize(
+    ("axis", "summed"), [(-1, (0, 1, 2)), (None, (0, 1, 2, 3)), ([1, -1], (0, 2))]
+)
+def test_normalization_takes_mean_and_variance_from_the_training_images(
+    axis: Any, summed: tuple[int, ...]
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (257, 6, 6, 3), np.uint8)
+    layers = [{"Rescaling": {"scale": 0.5}}, {"Normalization": {"axis": axis}}, "Flatten"]
+    network = params.check(KEY, {"layers": layers}, Network)
+    models = [build_network(network, (6, 6, 3), 2, KEY, images) for _ in range(2)]
+    first, second = (model.layers[2] for model in models)
+    for one, other in zip(first.variables, second.variables, strict=True):
+        assert np.array_equal(one, other)
+    normalised = keras.Model(models[0].inputs, first.output).predict(images, verbose=0)
+    np.testing.assert_allclose(normalised.mean(summed, np.float64), 0, atol=1e-6)
+    np.testing.assert_allclose(normalised.var(summed, np.float64), 1, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["MobileNet", "MobileNetV3Small", "ConvNeXtTiny"])
+def test_an_application_with_an_output_or_operations_of_its_own_kind_gets_ours(name: str) -> None:
+    model = build({"application": name}, (32, 32, 3), 2)
+    assert model.output_shape == (None, 2)
+    assert model.layers[-1].name == "classes"
+    table = inspection.layer_table(model)
+    assert {source for inputs in table["inputs"] for source in inputs.split()} <= {*table["name"]}
+
+
+@pytest.mark.slow
+def test_kernel_initializer_replaces_every_kernel_of_an_application() -> None:
+    network = {"application": "Xception", "kernel_initializer": "Zeros"}
+    model = build(network, (71, 71, 3), 2)
+    kernels = [w for w in model.weights if "kernel" in w.name and not w.path.startswith("classes")]
+    assert len(kernels) == 74
+    assert not any(np.any(kernel) for kernel in kernels)
+
+
+def test_a_layer_with_several_outputs_is_refused() -> None:
+    reshape = {"Reshape": {"target_shape": [28, 28]}}
+    layers = [reshape, {"LSTM": {"units": 3, "return_state": True}}]
+    assert message({"layers": layers}) == (
+        ".layers[1]: LSTM gives several outputs, expected one: leave out arguments such as "
+        "return_state"
+    )

@@ -54,7 +54,9 @@ def test_adding_a_model_trains_that_model_only_and_removing_it_only_rewrites_the
         "model",
         "another",
         "dense",
+        "digits: always the commonest class",
         "cnn",
+        "pictures: always the commonest class",
     ]
     project.write_params(before)
     printed = project.run("dvc", "repro")
@@ -157,3 +159,15 @@ def test_a_wrong_value_is_named_by_its_full_path_before_anything_is_lost(
     printed = project.run("dvc", "repro", "--single-item", stage, fails=True)
     assert expected in printed
     assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("section", ["fine_tuned", "ensembles", "repeated"])
+def test_a_section_that_is_missing_is_named_before_anything_runs(
+    project: Project, section: str
+) -> None:
+    params = project.read_params()
+    del params[section], params["datasets"]["digits"]["split"]["seed"]
+    project.write_params(params)
+    printed = project.run("dvc", "repro", fails=True)
+    assert f"Could not find '{section}" in printed
+    assert "Running stage" not in printed

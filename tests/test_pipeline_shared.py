@@ -74,6 +74,7 @@ def test_git_for_windows_changes_no_dependency(shared: Project, tmp_path: Path) 
     assert_clean(clone)
 
 
+@pytest.mark.long
 def test_two_branches_with_different_models_merge_and_only_the_report_runs(
     shared: Project, tmp_path: Path
 ) -> None:

@@ -81,6 +81,7 @@ def make_results(classes: int = 2) -> Results:
         "roc": pd.DataFrame(roc),
         "precision_recall": pd.DataFrame(precision_recall),
         "calibration": pd.DataFrame(calibration),
+        "calibration_scaled": pd.DataFrame(calibration | {"accuracy": [np.nan, *edges[1:-1]]}),
         "mistakes_images": random_images(3),
         "mistakes_labels": np.array([0, 1, 0]),
         "mistakes_probabilities": np.eye(classes)[[1, 0, 1]] * 0.75 + 0.125,
@@ -99,7 +100,9 @@ def make_results(classes: int = 2) -> Results:
     summary = {"classes": names, "expected_calibration_error": 0.0321, "shown": "unlabelled"}
     summary |= {"grad_cam_layer": "conv"}
     metrics = {"valid_accuracy": 0.6, "test_accuracy": 0.5, "test_loss": 0.7}
-    metrics |= {"parameters": 1020, "multiply_adds": 100}
+    metrics |= {"parameters": 1020, "multiply_adds": 100, "temperature": 1.5}
+    metrics |= {"test_calibration_error": 0.0321, "test_calibration_error_scaled": 0.0123}
+    metrics |= {"test_loss_scaled": 0.6}
     return Results("pets", metrics, pd.DataFrame(history), summary, files)
 
 
@@ -228,7 +231,7 @@ CHANGES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "confusion_matrix": ("confusion_matrix", lambda table: table.assign(cat=[9, 3])),
     "per_class": ("per_class", lambda table: less(table, "recall")),
     "roc_and_precision_recall": ("roc", lambda table: less(table, "true_positive_rate")),
-    "reliability": ("calibration", lambda table: less(table, "accuracy")),
+    "reliability": ("calibration_scaled", lambda table: less(table, "accuracy")),
     "layers": ("layers", lambda table: table.assign(parameters=[0, 500, 20])),
     "weights": ("weights", np.negative),
     "class_images": ("class_images", np.negative),
@@ -361,11 +364,20 @@ def test_grad_cam_says_where_nothing_speaks_for_a_class() -> None:
 
 
 @pytest.mark.usefixtures("styled")
-def test_the_reliability_diagram_names_the_calibration_error() -> None:
+def test_the_reliability_diagram_shows_the_network_before_and_after_temperature_scaling() -> None:
     figure = draw("reliability", make_results())
-    assert "expected calibration error 0.032" in figure.get_suptitle()
-    accuracy = np.asarray(figure.axes[0].lines[1].get_ydata())
-    np.testing.assert_allclose(accuracy, [np.nan, *np.linspace(0, 1, 11)[2:]])
+    named = "expected calibration error 0.032; 0.012 at temperature 1.50"
+    assert named in figure.get_suptitle()
+    before, after = (np.asarray(line.get_ydata()) for line in figure.axes[0].lines[1:])
+    np.testing.assert_allclose(before, [np.nan, *np.linspace(0, 1, 11)[2:]])
+    np.testing.assert_allclose(after, [np.nan, *np.linspace(0, 1, 11)[1:-1]])
+
+
+@pytest.mark.usefixtures("styled")
+def test_a_network_that_no_temperature_makes_better_has_one_line_of_reliability() -> None:
+    results = make_results()
+    results.metrics["temperature"] = 1.0
+    assert len(draw("reliability", results).axes[0].lines) == 2  # with that of as often as sure
 
 
 @pytest.mark.usefixtures("styled")

@@ -1,6 +1,8 @@
 """What replaces TensorFlow's operations computes what they compute."""
 
 import math
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -158,3 +160,18 @@ def test_a_model_in_half_precision_is_evaluated_with_all_that_the_processor_has(
     with pytest.raises(UserError, match=r"set evaluation\.processor to this"):
         Runtime(strategy_over([]), {}, portable=True).check(model)
     Runtime(strategy_over([]), {}, portable=False).check(model)
+
+
+CRASHES = """
+from stages.networks.runtime import set_up, tf
+set_up("cpu", threads=1, processor="any")
+images, gradients = tf.zeros([10, 10, 10, 4]), tf.zeros([10, 5, 5, 8])
+for _ in range(40):
+    tf.raw_ops.Conv2DBackpropFilter(input=images, filter_sizes=[1, 1, 4, 8],
+        out_backprop=gradients, strides=[1, 2, 2, 1], padding="SAME")
+    others = [tf.zeros([37 * size]) for size in range(1, 20)]
+"""
+
+
+def test_with_one_thread_no_convolution_writes_past_the_end_of_its_memory() -> None:
+    subprocess.run([sys.executable, "-c", CRASHES], check=True, capture_output=True)

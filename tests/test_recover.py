@@ -1,6 +1,8 @@
 """What a killed `dvc` leaves half-written is mended before the next one stumbles over it."""
 
 import fcntl
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -25,6 +27,8 @@ def half_written(name: str, done: str = "removed") -> str:
     return f"{name} was half-written by a killed dvc: {done}"
 
 
+CHECK = ("python", "-m", "stages.check")
+DOWNLOAD = ("dvc", "repro", "--force", "download@digits")
 NEWER = "; `dvc repro` takes what is newer from its cache"
 
 
@@ -37,7 +41,7 @@ def test_what_a_killed_dvc_left_is_mended_and_nothing_runs_again(project: Projec
         assert recover(project) == [half_written(".dvc/tmp/rwlock")]
     for part in (b"", whole[: whole.index(b"md5", len(whole) // 2) + 2]):
         lock.write_bytes(part)
-        printed = project.run("python", "-m", "stages.check", fails=True)
+        printed = project.run(*CHECK, fails=True)
         assert printed.splitlines()[-1] == "To mend this: make mend"
         assert recover(project) == [half_written("dvc.lock", "restored from Git") + NEWER]
         assert lock.read_bytes() == whole
@@ -58,6 +62,30 @@ def test_what_a_killed_dvc_left_is_mended_and_nothing_runs_again(project: Projec
     assert recover(project) == []
     assert project.repro() == set()
     assert lock.read_bytes() == whole
+
+
+def test_a_dead_dvc_holds_nothing_though_something_has_its_number(project: Project) -> None:
+    rwlock = project.folder / ".dvc/tmp/rwlock"
+    raw = str(project.folder / "data/raw/digits")
+
+    def hold(number: int, kind: str) -> None:
+        holder = {"pid": number, "cmd": "dvc repro"}
+        rwlock.write_text(json.dumps({kind: {raw: holder if kind == "write" else [holder]}}))
+
+    with subprocess.Popen(["true"]) as zombie, subprocess.Popen(["sleep", "600"]) as another:
+        os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)  # it has ended; nobody asked
+        for number in (zombie.pid, another.pid):
+            for kind in ("write", "read"):
+                hold(number, kind)
+                os.utime(rwlock, (0, 0))  # written before the other program started
+                if number == zombie.pid:
+                    assert "busy" in project.run(*DOWNLOAD, fails=True)
+                assert recover(project) == [f".dvc/tmp/rwlock names a dead dvc ({number}): removed"]
+        project.run(*DOWNLOAD)
+        hold(another.pid, "write")  # now it may be the one that wrote it
+        assert recover(project) == []
+        assert "another dvc runs a stage here" in project.run(*CHECK, fails=True)
+        another.kill()
 
 
 def test_an_empty_folder_of_the_run_cache_stops_dvc_until_it_is_removed(project: Project) -> None:
@@ -100,7 +128,7 @@ def test_nothing_is_touched_while_another_dvc_works(project: Project) -> None:
         fcntl.flock(other, fcntl.LOCK_EX)
         assert recover(project) == []
         assert lock.read_bytes() == b""
-        printed = project.run("python", "-m", "stages.check", fails=True)
+        printed = project.run(*CHECK, fails=True)
     assert "error: another dvc works here: wait for it" in printed
     assert recover(project) == [half_written("dvc.lock", "restored from Git") + NEWER]
 

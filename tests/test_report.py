@@ -22,7 +22,11 @@ from stages.page.model import group_pictures
 from stages.page.rendering import Picture, arrange
 from stages.pictures.overview import choose_examples
 from stages.results.reading import read_dataset
-from stages.results.sentences import compare_with_published, most_confused
+from stages.results.sentences import (
+    compare_with_published,
+    describe_calibration,
+    most_confused,
+)
 from stages.results.statistics import mcnemar, wilson_interval
 
 CLASSES = {"digits": ["0", "1", "2"], "pictures": ["cat", "dog"]}
@@ -109,13 +113,15 @@ class Finished:
             "test_loss": 0.4567,
             "parameters": 1000 * right,
             "multiply_adds": 10_000_000 * right,
+            "temperature": 1.5,
+            "test_calibration_error": 0.0321,
+            "test_calibration_error_scaled": 0.0123,
+            "test_loss_scaled": 0.4,
         }
         for folder in ("data/history", f"data/predictions/{name}"):
             (self.folder / folder).mkdir(parents=True, exist_ok=True)
         write_json(self.folder / f"data/predictions/{name}/metrics.json", metrics)
-        (self.folder / f"data/history/{name}.csv").write_text(
-            "epoch,accuracy,loss,val_accuracy,val_loss\n1,0.5,1.5,0.6,1\n2,0.7,0.9,0.8,0.5\n"
-        )
+        self.write_history(name, "epoch", ["1,0.5,1.5,0.6,1", "2,0.7,0.9,0.8,0.5"])
         predictions = self.folder / "data/predictions" / name
         np.save(predictions / "test_labels.npy", labels)
         probabilities = np.full((TEST_IMAGES, len(classes)), 0.1, np.float32)
@@ -140,6 +146,11 @@ class Finished:
         snapshots = self.folder / "data/snapshots"
         snapshots.mkdir(exist_ok=True)
         np.save(snapshots / f"{name}.npy", np.zeros((2, 0, 12, 12, 1), np.float32))
+
+    def write_history(self, name: str, unit: str, rows: list[str]) -> None:
+        """Writes the history of a model, whose rows are counted in `epoch` or `step`."""
+        table = "\n".join([f"{unit},accuracy,loss,val_accuracy,val_loss", *rows, ""])
+        (self.folder / f"data/history/{name}.csv").write_text(table)
 
     def report(self) -> str:
         """Writes the report and returns the page about all models."""
@@ -174,12 +185,85 @@ def finished(tmp_path: Path) -> Finished:
 
 
 def accuracy(project: Finished) -> pd.DataFrame:
-    return pd.read_csv(project.folder / "reports/accuracy.csv").set_index("model")
+    """Returns the rows of models."""
+    table = pd.read_csv(project.folder / "reports/accuracy.csv").set_index("model")
+    return table[table["parameters"].notna()]
 
 
 def text_of(page: str) -> str:
     """The page's words without its tags."""
     return " ".join(re.sub(r"<[^>]+>", "", page).split())
+
+
+def test_each_dataset_has_a_row_for_the_answer_that_needs_no_image(finished: Finished) -> None:
+    path = finished.folder / "data/splits/digits/summary.json"
+    summary = json.loads(path.read_text())
+    first, second, third = summary["classes"]
+    summary["images"] = {
+        "train": {first: 4, second: 6, third: 6},  # of equals, the first
+        "valid": {first: 1, second: 2, third: 2},
+        "test": {first: 30, second: 10, third: 0},
+    }
+    write_json(path, summary)
+    page = finished.report()
+    table = pd.read_csv(finished.folder / "reports/accuracy.csv").set_index("model")
+    name = "digits: always the commonest class"
+    assert list(table.index)[:3] == ["cnn", "dense", name]
+    row = table.loc[name]
+    assert (row["valid_accuracy"], row["test_accuracy"]) == (0.4, 0.25)
+    interval = (row["test_accuracy_low"], row["test_accuracy_high"])
+    assert interval == pytest.approx(wilson_interval(10, 40), abs=5e-5)
+    written = f"| {name} | digits (3 classes), real | 16 |  | not trained | 40.00% |  | 25.00% | "
+    assert written in finished.read("accuracy.md")
+    # It is no model: it has no page, no neighbours, and is never the best.
+    assert f"{name.replace(' ', '%20')}.html" not in page
+    assert f"{name}.html" not in page
+    assert "always" not in finished.read("models.js")
+    assert "3 models on 2 datasets" in page
+
+
+def test_a_model_that_is_worse_than_the_commonest_class_is_still_the_best_model(
+    finished: Finished,
+) -> None:
+    del finished.params["models"]["cnn"]
+    finished.add_model("dense", "digits", 1)
+    page = finished.report()
+    assert 'by the best model, <a href="models/dense.html">dense</a>' in page
+    assert re.findall(r'<th scope="row">(?:<a [^>]*>)?(digits|dense)', page)[0] == "digits"
+
+
+def test_page_and_table_say_which_views_were_averaged_and_what_the_image_alone_gives(
+    finished: Finished,
+) -> None:
+    folder = finished.folder / "data/predictions/cnn"
+    for file, change in (
+        ("summary.json", {"test_time": {"flip": "horizontal", "shift": 2}}),
+        ("metrics.json", {"test_accuracy_plain": 0.925}),
+    ):
+        write_json(folder / file, json.loads((folder / file).read_text()) | change)
+    assert "flip, shifts by 2; 92.50% without" in finished.report()
+    assert "| 95.00% (flip, shifts by 2; 92.50% without) |" in finished.read("accuracy.md")
+    page = finished.plot("cnn")
+    assert "(flip, shifts by 2), and the probabilities were averaged" in page
+    assert "Without that, 92.50% of the test images are right" in page
+
+
+@pytest.mark.parametrize(
+    ("temperature", "valid_accuracy", "said"),
+    [
+        (1.5, 0.8, "it is too sure: temperature 1.50. Of the test images, that takes the calibrat"),
+        (0.5, 0.8, "it is not sure enough: temperature 0.50."),
+        (1.0, 0.8, "changes nothing: no other temperature is better."),
+        (1.0, 1, "changes nothing: none of them is wrong."),
+        (99.9995, 0.8, "ask for an even higher one: the network knows nothing."),
+    ],
+)
+def test_a_models_page_says_what_temperature_scaling_does(
+    finished: Finished, temperature: float, valid_accuracy: float, said: str
+) -> None:
+    metrics = json.loads((finished.folder / "data/predictions/cnn/metrics.json").read_text())
+    changed = {"temperature": temperature, "valid_accuracy": valid_accuracy}
+    assert said in describe_calibration(metrics | changed)
 
 
 def test_there_is_a_row_for_each_model_in_params_and_none_for_a_removed_one(
@@ -194,13 +278,14 @@ def test_there_is_a_row_for_each_model_in_params_and_none_for_a_removed_one(
 
 
 @pytest.mark.parametrize(
-    ("length", "words"),
-    [({"epochs": 1}, "1 epoch"), ({"epochs": 2}, "2 epochs"), ({"steps": 6001}, "6001 steps")],
+    ("rows", "words"),
+    [("epoch\n1", "1 epoch"), ("epoch\n1\n2", "2 epochs"), ("step\n0\n6000", "6001 steps")],
 )
 def test_how_long_a_model_was_trained_is_said_in_words(
-    finished: Finished, length: dict[str, int], words: str
+    finished: Finished, rows: str, words: str
 ) -> None:
-    finished.params["models"]["dense"]["training"] = {"batch_size": 16, **length}
+    unit, *ends = rows.split("\n")
+    finished.write_history("dense", unit, [f"{end},0.5,1.5,0.6,1" for end in ends])
     assert f"Learning curves of dense over {words}:" in finished.plot("dense")
     finished.report()
     assert f"| {words} |" in finished.read("accuracy.md")
@@ -313,7 +398,7 @@ def test_drawn_and_sample_data_are_marked_and_show_no_difference(
 def test_counts_in_the_tables_are_whole_numbers(finished: Finished) -> None:
     finished.report()
     header, *rows = (line.split(",") for line in finished.read("accuracy.csv").splitlines())
-    cells = [dict(zip(header, row, strict=True)) for row in rows]
+    cells = [dict(zip(header, row, strict=True)) for row in rows if "always" not in row[0]]
     assert [row["published_training_images"] for row in cells] == ["", "60000", ""]
     assert [row["parameters"] for row in cells] == ["38000", "30000", "25000"]
     assert finished.read("datasets.csv").splitlines() == [
@@ -597,7 +682,8 @@ def test_all_models_are_plotted_together_from_git_alone(
             assert sorted(plot["revisions"]) == revisions
             template, values = json.dumps(plot["content"]), plot["content"]["data"]["values"]
             assert "DVC_METRIC" not in template, "every anchor is filled"
-            assert {row["model"] for row in values} == {"dense", "cnn"}
+            models = {row["model"] for row in values if row.get("parameters") != ""}
+            assert models == {"dense", "cnn"}  # the template leaves out what has no parameters
             assert {row["rev"] for row in values} == set(revisions)
 
 

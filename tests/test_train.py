@@ -17,12 +17,13 @@ import pandas as pd
 import pytest
 import yaml
 
-from stages import train as stage
 from stages.lib import params
 from stages.lib.command import UserError
 from stages.lib.files import write_json
-from stages.lib.splits import Part, read_part
+from stages.lib.splits import read_part
+from stages.networks.entry import fingerprint
 from stages.networks.feed import batches, draw_batch
+from stages.networks.recipe import Recipe
 from stages.networks.runtime import keras
 from stages.networks.weights import SNAPSHOT_UNITS, first_weights
 
@@ -49,13 +50,8 @@ RECIPE: dict[str, Any] = {
 }
 
 
-def recipe(**values: Any) -> stage.Recipe:
-    return params.check("training", {"optimizer": "Adam", "batch_size": 10, **values}, stage.Recipe)
-
-
-def training(images: int, **values: Any) -> stage.Training:
-    part = Part(np.empty((images, 8, 8, 1), np.uint8), np.zeros(images, np.uint8))
-    return stage.Training(part, part, recipe(**values), seed=0)
+def recipe(**values: Any) -> Recipe:
+    return params.check("training", {"optimizer": "Adam", "batch_size": 10, **values}, Recipe)
 
 
 def make_project(top: Path) -> Path:
@@ -168,22 +164,22 @@ def test_another_seed_gives_another_order() -> None:
 
 
 def test_a_history_by_epochs_has_a_row_an_epoch() -> None:
-    three_epochs = training(images=65, epochs=3)
-    assert three_epochs.row_bounds == [(0, 7), (7, 14), (14, 21)]
-    assert three_epochs.total_steps == 21
+    three_epochs = recipe(epochs=3)
+    assert three_epochs.row_bounds(images=65) == [(0, 7), (7, 14), (14, 21)]
+    assert three_epochs.total_steps(images=65) == 21
 
 
 def test_a_history_by_steps_has_a_row_after_the_first_step_and_every_so_many_more() -> None:
-    bounds = training(images=65, steps=6001, every=500).row_bounds
+    bounds = recipe(steps=6001, every=500).row_bounds(images=65)
     assert bounds[:2] == [(0, 1), (1, 501)]
     assert [end - 1 for _, end in bounds] == list(range(0, 6001, 500))
 
 
 def test_a_history_by_steps_ends_with_the_last_step() -> None:
-    assert training(images=20, steps=7, every=3).row_bounds == [(0, 1), (1, 4), (4, 7)]
-    assert training(images=20, steps=6, every=3).row_bounds == [(0, 1), (1, 4), (4, 6)]
-    assert training(images=20, steps=1, every=3).row_bounds == [(0, 1)]
-    assert training(images=20, steps=7, every=3).total_steps == 7
+    assert recipe(steps=7, every=3).row_bounds(images=20) == [(0, 1), (1, 4), (4, 7)]
+    assert recipe(steps=6, every=3).row_bounds(images=20) == [(0, 1), (1, 4), (4, 6)]
+    assert recipe(steps=1, every=3).row_bounds(images=20) == [(0, 1)]
+    assert recipe(steps=7, every=3).total_steps(images=20) == 7
 
 
 @pytest.mark.parametrize(
@@ -289,7 +285,14 @@ def test_tensorflow_tunes_nothing_beside_a_training_or_epochs_would_end_late(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "precision",
+    [
+        "float32",
+        "mixed_bfloat16",
+        pytest.param("mixed_float16", marks=pytest.mark.long),
+    ],
+)
 def test_a_training_that_was_killed_goes_on_to_the_same_bytes(
     project: Path, uninterrupted: Trained, precision: str
 ) -> None:
@@ -330,8 +333,8 @@ def test_a_state_knows_its_data_its_code_and_its_versions(
     project: Path, monkeypatch: pytest.MonkeyPatch, other: str
 ) -> None:
     folder, environment = project / "data/splits/tiny", {"keras": "3"}
-    before = stage.fingerprint(folder, {"seed": 0}, environment)
-    assert stage.fingerprint(folder, {"seed": 0}, environment) == before
+    before = fingerprint(folder, {"seed": 0}, environment)
+    assert fingerprint(folder, {"seed": 0}, environment) == before
     if other == "data":
         labels = folder / "train_labels.npy"
         content = labels.read_bytes()
@@ -342,7 +345,7 @@ def test_a_state_knows_its_data_its_code_and_its_versions(
         monkeypatch.setattr(sys.modules["stages.networks.network"], "__file__", str(changed))
     else:
         environment = {"keras": "4"}
-    assert stage.fingerprint(folder, {"seed": 0}, environment) != before
+    assert fingerprint(folder, {"seed": 0}, environment) != before
 
 
 @pytest.mark.parametrize("room", ["lib", "networks"])
@@ -355,19 +358,23 @@ def test_a_state_knows_two_modules_of_one_file_name_apart(
         files[name].parent.mkdir()
         files[name].write_text("# as it was")
         monkeypatch.setattr(sys.modules[module], "__file__", str(files[name]))
-    before = stage.fingerprint(project / "data/splits/tiny")
+    before = fingerprint(project / "data/splits/tiny")
     files[room].write_text("# another")
-    assert stage.fingerprint(project / "data/splits/tiny") != before
+    assert fingerprint(project / "data/splits/tiny") != before
 
 
 def test_a_state_names_files_by_their_path_in_the_repository(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(TOP)
-    names = stage.fingerprint(project / "data/splits/tiny")["files"].keys()
-    assert {"stages/train.py", "stages/networks/network.py", "stages/lib/files.py"} <= names
+    names = fingerprint(project / "data/splits/tiny")["files"].keys()
+    assert {
+        "stages/networks/entry.py",
+        "stages/networks/network.py",
+        "stages/lib/files.py",
+    } <= names
     monkeypatch.chdir(project)
-    names = stage.fingerprint(Path("data/splits/tiny"))["files"].keys()
+    names = fingerprint(Path("data/splits/tiny"))["files"].keys()
     assert {"data/splits/tiny/summary.json", "data/splits/tiny/train_labels.npy"} <= names
 
 

@@ -3,7 +3,9 @@
 DVC empties `dvc.lock` and `.dvc/tmp/rwlock` and then writes them anew. A `dvc` that is killed in
 between leaves nothing or a part of them, and each later `dvc` fails with 'validation failed' or
 'JSON structure is corrupted'. It also stumbles over what it left in the run cache, the record of
-which params gave which outputs: a folder without an entry, or a temporary file in it.
+which params gave which outputs: a folder without an entry, or a temporary file in it. And it holds
+what a dead `dvc` had locked for as long as anything has that one's process number: a zombie, which
+in a container may stay for good, or another program.
 """
 
 import json
@@ -14,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import yaml
 from dvc.config import Config, ConfigError
 from dvc.lock import LockError, make_lock
@@ -32,7 +35,7 @@ UNFINISHED = re.compile(r"\.[\w-]{22}\.tmp")
 
 
 def mend_state(mend: bool = True) -> list[str]:
-    """Mends DVC's own files, and returns a line for each that was half-written.
+    """Mends DVC's own files, and returns a line for each fault of a killed `dvc`.
 
     Nothing is lost: what `dvc.lock` recorded after the last commit, the run cache has too. While
     another `dvc` works here, nothing is half-written for good, so nothing is touched.
@@ -59,13 +62,41 @@ def mend_state(mend: bool = True) -> list[str]:
 
 def _rwlock(mend: bool) -> Iterator[str]:
     try:
-        json.loads(RWLOCK.read_bytes())
+        held = json.loads(RWLOCK.read_bytes())
     except FileNotFoundError:
         return
     except ValueError:
         if mend:
             RWLOCK.unlink()
         yield f"{RWLOCK} was half-written by a killed dvc: {'removed' if mend else 'remove it'}"
+        return
+    # Of each path one that writes, or a list of those that read.
+    readers = [reader for of_path in held.get("read", {}).values() for reader in of_path]
+    holders = {int(each["pid"]) for each in [*held.get("write", {}).values(), *readers]}
+    # DVC itself drops those whose number nothing has.
+    dead = [number for number in sorted(holders) if psutil.pid_exists(number)]
+    if dead and not any(map(is_alive, dead)):
+        if mend:
+            RWLOCK.unlink()
+        names = ", ".join(map(str, dead))
+        yield f"{RWLOCK} names a dead dvc ({names}): {'removed' if mend else 'remove it'}"
+
+
+def is_alive(number: int) -> bool:
+    """Returns whether the process of this number can be one of those that wrote rwlock."""
+    try:
+        process = psutil.Process(number)
+        command = process.cmdline()
+        # One that has ended keeps its number, without its command line, until its parent asks.
+        if process.status() == psutil.STATUS_ZOMBIE or not command:
+            return False
+        # The clock may have been set since: what looks like a dvc counts as one.
+        started, written = process.create_time(), RWLOCK.stat().st_mtime
+        return started <= written or any("dvc" in word for word in command)
+    except psutil.AccessDenied:  # another user's
+        return True
+    except psutil.Error:
+        return False
 
 
 def _dvc_lock(mend: bool) -> Iterator[str]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
@@ -17,9 +17,16 @@ from ruamel.yaml.error import YAMLError
 
 from stages.lib.command import UserError
 
-KEYS = ("datasets", "training", "models", "evaluation", "plots", "report")
+KEYS = (
+    *("datasets", "training", "models", "fine_tuned", "repeated", "ensembles"),
+    *("evaluation", "exports", "plots", "report"),
+)
 DATASET_KEYS = ("download", "prepare", "split")
 MODEL_KEYS = ("dataset", "network", "training", "published")
+MODEL_SECTIONS = ("models", "fine_tuned")
+ENSEMBLE_KEYS = ("dataset", "members")
+ENTRIES = {"datasets": DATASET_KEYS, "ensembles": ENSEMBLE_KEYS}
+ENTRIES |= dict.fromkeys(MODEL_SECTIONS, MODEL_KEYS)
 
 T = TypeVar("T")
 
@@ -34,8 +41,9 @@ def load(path: Path = Path("params.yaml")) -> dict[str, Any]:
     """Returns all of `params.yaml`; the keys above the sections are checked, the sections not.
 
     Raises:
-        UserError: The file is missing or no YAML, has an unknown key above the sections, or a model
-            of an unknown dataset.
+        UserError: The file is missing or no YAML, has an unknown key above the sections, a model
+            of an unknown dataset or in the wrong section, or exports or repeats of an unknown
+            model.
     """
     try:
         params = YAML(typ="safe").load(path)
@@ -46,7 +54,7 @@ def load(path: Path = Path("params.yaml")) -> dict[str, Any]:
     if not isinstance(params, dict):
         raise UserError(f"{path} holds {type(params).__name__}, expected keys: {', '.join(KEYS)}")
     check_names(params, KEYS, "")
-    for section, keys in (("datasets", DATASET_KEYS), ("models", MODEL_KEYS)):
+    for section, keys in ENTRIES.items():
         entries = params.get(section) or {}
         if not isinstance(entries, dict):
             raise UserError(f"params.yaml: {section}: expected one key for each of the {section}")
@@ -58,13 +66,79 @@ def load(path: Path = Path("params.yaml")) -> dict[str, Any]:
             if not isinstance(entry, dict):
                 raise UserError(f"params.yaml: {section}.{name}: expected keys: {', '.join(keys)}")
             check_names(entry, keys, f"{section}.{name}.")
-    datasets = params.get("datasets") or {}
-    for name, model in (params.get("models") or {}).items():
-        dataset = str(model.get("dataset", ""))
-        if datasets and dataset and dataset not in datasets:
-            hint = _did_you_mean(dataset, datasets) or f" (known: {', '.join(datasets)})"
-            raise UserError(f"params.yaml: models.{name}.dataset: no dataset '{dataset}'{hint}")
+    for section in MODEL_SECTIONS:
+        for name, model in (params.get(section) or {}).items():
+            _check_model(f"{section}.{name}", model, params)
+    exports = params.get("exports") or {}
+    if not isinstance(exports, dict):
+        raise UserError("params.yaml: exports: expected one key for each of the models to export")
+    for name in exports:
+        check_known(str(name), list_models(params), f"no model '{name}'", f"exports.{name}")
+    _check_repeated(params)
     return params
+
+
+def _check_repeated(params: dict[str, Any]) -> None:
+    # Before anything runs: DVC itself says only which file of an unknown model it lacks.
+    section = params.get("repeated")
+    names = section.get("models") if isinstance(section, dict) else None
+    for place, name in enumerate(names if isinstance(names, list) else ()):
+        key = f"repeated.models[{place}]"
+        check_known(str(name), list_models(params), f"no model '{name}'", key)
+
+
+def _check_model(key: str, model: dict[str, Any], params: dict[str, Any]) -> None:
+    """Checks what the model at `key` refers to, and that it stands in the right section."""
+    section, _, name = key.partition(".")
+    datasets, dataset = params.get("datasets") or {}, str(model.get("dataset", ""))
+    if datasets and dataset:
+        check_known(dataset, datasets, f"no dataset '{dataset}'", f"{key}.dataset")
+    network = model.get("network")
+    start = network.get("start_from") if isinstance(network, dict) else None
+    # DVC needs to know what a model depends on: it takes that from `fine_tuned` alone.
+    if section == "models" and start is not None:
+        raise UserError(
+            f"params.yaml: {key}.network.start_from: move {name} to the section `fine_tuned`"
+        )
+    if section == "fine_tuned":
+        if start is None:
+            raise UserError(
+                f"params.yaml: {key}.network.start_from is missing: name a model, or move {name} "
+                "to the section `models`"
+            )
+        others = [each for each in list_models(params) if each != name]
+        check_known(str(start), others, f"no model '{start}'", f"{key}.network.start_from")
+        if name in (params.get("models") or {}):
+            raise UserError(f"params.yaml: {key}: `models` has one of this name: rename it")
+
+
+def check_known(name: str, known: Iterable[str], what: str, key: str) -> None:
+    """Raises a `UserError`, which says `what` is wrong at `key`, if `name` is not `known`."""
+    if name not in known:
+        hint = _did_you_mean(name, known) or f" (known: {', '.join(known)})"
+        raise UserError(f"params.yaml: {key}: {what}{hint}")
+
+
+def model_key(name: str) -> str:
+    """Returns where the model `name` stands in `params.yaml`.
+
+    Raises:
+        UserError: There is no such model.
+    """
+    sections = load()
+    for section in MODEL_SECTIONS:
+        if name in (sections.get(section) or {}):
+            return f"{section}.{name}"
+    known = list_models(sections)
+    hint = suggest(name, known, f"known: {', '.join(known)}")
+    raise UserError(f"params.yaml has no model '{name}'; {hint}")
+
+
+def list_models(sections: dict[str, Any]) -> dict[str, Any]:
+    """Returns the models of `params.yaml` by name, in whichever of its `sections` they stand."""
+    return {
+        name: model for key in MODEL_SECTIONS for name, model in (sections.get(key) or {}).items()
+    }
 
 
 def read(key: str, schema: type[T], path: Path = Path("params.yaml")) -> T:
@@ -142,6 +216,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return by_lower[matches[0]] if matches else ""
 
 
+def suggest(name: str, known: Iterable[str], otherwise: str) -> str:
+    """Asks whether the nearest of the `known` names was meant, or says `otherwise` if none is."""
+    match = nearest(name, known)
+    return f"did you mean '{match}'?" if match else otherwise
+
+
 def _did_you_mean(name: str, known: Iterable[str], parent: str = "") -> str:
     match = nearest(name, known)
     return f"; did you mean '{parent}{match}'?" if match else ""
@@ -167,4 +247,6 @@ def _fields(schema: Any, loc: tuple[int | str, ...]) -> list[str]:
             schema = members[names.index(part)]
         elif part in fields:
             schema = fields[part].annotation
+        elif get_origin(schema) is dict:  # `part` is a name in it
+            schema = get_args(schema)[1]
     return sorted(getattr(schema, "model_fields", {}))

@@ -30,10 +30,22 @@ class Progress:
     Attributes:
         history: The metrics by name, a row each time.
         snapshots: Some of the weights, an array each time, all of the same shape.
+        starts: For each phase that has begun, the number of rows before it.
+        kept: The weights after the best row of the phase, where its recipe keeps them.
+        values: All variables, of a progress that was read.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)
     snapshots: list[np.ndarray] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
+    kept: list[np.ndarray] = field(default_factory=list)
+    values: list[np.ndarray] = field(default_factory=list, repr=False)
+
+    def fill(self, model: keras.Model) -> None:
+        """Puts the variables that were read into `model`, compiled and built for the last phase."""
+        for variable, value in zip(_variables(model), self.values, strict=True):
+            variable.assign(value)
+        self.values = []
 
 
 class Checkpoint:
@@ -73,8 +85,11 @@ class Checkpoint:
         the errors of this writing.
         """
         self.wait()
-        arrays = {f"{i:04}": variable.numpy() for i, variable in enumerate(_variables(model))}
-        arrays["history"] = json.dumps(progress.history)
+        values = [variable.numpy() for variable in _variables(model)]
+        arrays = {f"value{i}": value for i, value in enumerate(values)}
+        arrays |= {f"kept{i}": value for i, value in enumerate(progress.kept)}
+        counts = {"value": len(values), "kept": len(progress.kept)}
+        arrays["record"] = json.dumps([progress.history, progress.starts, counts])
         arrays["snapshots"] = np.array(progress.snapshots)
         self._writing = self._writer.submit(self._write, arrays)
 
@@ -93,28 +108,27 @@ class Checkpoint:
             file.flush()
             os.fsync(file.fileno())  # or a power cut could lose both the old state and the new one
 
-    def restore(self, model: keras.Model) -> Progress:
-        """Puts the saved state into `model`, which is compiled and built, and returns the progress.
+    def read(self) -> Progress:
+        """Returns the saved progress; `Progress.fill` puts its variables into the model.
 
         A state that is incomplete or belongs to another training is set aside, with a line in the
-        log. Then, or without any state, `model` stays as it is and the progress is empty.
+        log. Then, or without any state, the progress is empty.
         """
         if not self._path.exists():
             return Progress()
-        variables = _variables(model)
         try:
             with np.load(self._path, allow_pickle=False) as state:
                 if str(state["fingerprint"]) != self._fingerprint:
                     self._set_aside("belongs to other params, data, code or versions")
                     return Progress()
-                progress = Progress(json.loads(str(state["history"])), list(state["snapshots"]))
-                values = [state[f"{index:04}"] for index in range(len(variables))]
+                history, starts, counts = json.loads(str(state["record"]))
+                kept, values = (
+                    [state[f"{kind}{i}"] for i in range(counts[kind])] for kind in ("kept", "value")
+                )
+                return Progress(history, list(state["snapshots"]), starts, kept, values)
         except Exception:  # a damaged file can raise anything
             self._set_aside("is incomplete")
             return Progress()
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
-        return progress
 
     def _set_aside(self, reason: str) -> None:
         aside = self._path.with_name("set-aside.npz")

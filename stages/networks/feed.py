@@ -7,6 +7,7 @@ same images in the same order, and draws the same random numbers.
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,12 @@ def cut(order: np.ndarray, batch: int, batch_size: int) -> np.ndarray:
     """Returns the indexes in the batch number `batch` of `order`."""
     last = batch == count_batches(len(order), batch_size) - 1
     return order[batch * batch_size : None if last else (batch + 1) * batch_size]
+
+
+def cut_all(images: int, batch_size: int) -> list[np.ndarray]:
+    """Returns the indexes in each batch of so many images in their own order."""
+    order = np.arange(images)
+    return [cut(order, n, batch_size) for n in range(count_batches(images, batch_size))]
 
 
 def draw_batch(step: int, images: int, batch_size: int, seed: int) -> np.ndarray:
@@ -73,7 +80,35 @@ def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
 
 
 def seed_layers(model: keras.Model, seed: int, step: int) -> None:
-    """Sets the random state of dropout and augmentation layers for the steps from `step` on."""
-    states = [v for v in model.non_trainable_variables if v.name == "seed_generator_state"]
-    for index, state in enumerate(states):
-        state.assign(np.random.SeedSequence((seed, index, step)).generate_state(2))
+    """Sets the random state of dropout and augmentation layers for the steps from `step` on.
+
+    A layer's own `seed` counts too: layers that differ in it alone draw other numbers.
+    """
+    own = {
+        id(state): own_seeds(layer.get_config())
+        for layer in model.layers
+        for state in seed_states(layer.non_trainable_variables)
+    }
+    for index, state in enumerate(seed_states(model.non_trainable_variables)):
+        entropy = (seed, index, step, *own.get(id(state), ()))
+        state.assign(np.random.SeedSequence(entropy).generate_state(2))
+
+
+def seed_states(variables: list[Any]) -> list[Any]:
+    """Returns those of `variables` that are the states of random generators."""
+    return [variable for variable in variables if variable.name == "seed_generator_state"]
+
+
+def own_seeds(config: Any) -> list[int]:
+    """Returns the seeds that stand in a layer's configuration, or in one nested in it."""
+    if isinstance(config, list | tuple):
+        return [seed for each in config for seed in own_seeds(each)]
+    if not isinstance(config, dict):
+        return []
+    found = []
+    for name, value in config.items():
+        if name == "seed" and isinstance(value, int):
+            found.append(value + 1)  # SeedSequence takes a 0 at its end for nothing
+        else:
+            found += own_seeds(value)
+    return found

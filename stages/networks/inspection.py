@@ -3,17 +3,58 @@
 What makes no sense for a network (the feature maps of one without convolutions) is `None` or empty.
 """
 
+from itertools import chain
 from math import prod
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from stages.networks import weights
 from stages.networks.runtime import keras, tf
+from stages.networks.views import Views, predict
 
 # The most that is kept of a layer's feature maps, so that those of a deep network stay small.
 MOST_CHANNELS = 64
 LARGEST_SIDE = 64  # pixels
+UNITS = 225  # hidden units whose weights are kept
 ACTIVATIONS = (keras.layers.Activation, keras.layers.ReLU)
+HEADS = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
+
+
+def choose(count: int, most: int, seed: int) -> np.ndarray:
+    """Returns at most `most` of the indexes below `count`, in ascending order."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[:most])
+
+
+def inspect(
+    model: keras.Model, images: np.ndarray, seed: int, views: Views | None = None
+) -> dict[str, Any]:
+    """Returns what is inside the network, as far as it makes sense for it.
+
+    Args:
+        model: A trained network.
+        images: Examples to look at, uint8 [n, height, width, channels].
+        seed: Chooses the hidden units where there are many.
+        views: Those whose mean `predict` takes.
+
+    Returns:
+        Arrays by name; `feature_maps` is a mapping of arrays, and `grad_cam_layer` is a name.
+    """
+    probabilities = predict(model, images, len(images), views)
+    likeliest = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
+    units = weights.first_weights(model)
+    layer, heat = grad_cam(model, images, likeliest) or (None, None)
+    return {
+        "weights": None if units is None else units[choose(len(units), UNITS, seed)],
+        "class_images": weights.class_images(model),
+        "filters": weights.first_filters(model),
+        "feature_maps": feature_maps(model, images),
+        "grad_cam": heat,
+        "grad_cam_layer": layer,
+        "examples_images": images,
+        "examples_probabilities": probabilities,
+    }
 
 
 def layer_table(model: keras.Model) -> pd.DataFrame:
@@ -37,20 +78,69 @@ def layer_table(model: keras.Model) -> pd.DataFrame:
 def count_multiply_adds(model: keras.Model) -> int:
     """Returns the number of multiply-adds in all weight matrices and filters, for one image.
 
-    A layer applies its kernel once at each place of its output. Biases, normalisations and
-    activations do not count, as is usual: VGG-16 has the published 15.5 billion at 224x224.
+    A layer applies its kernel once at each place of its output, a transposed convolution at each of
+    its input, a recurrent layer at each step. Attention also multiplies queries with keys, and the
+    weights that this gives with values. Biases, normalisations and activations do not count, as is
+    usual: VGG-16 has the published 15.5 billion at 224x224.
     """
-    return sum(
-        prod(getattr(layer, name).shape) * prod(layer.output.shape[1:-1])
-        for layer in model.layers
-        for name in ("kernel", "depthwise_kernel", "pointwise_kernel")
-        if hasattr(layer, name)
-    )
+    return sum(_multiply_adds(layer, layer.input, layer.output) for layer in model.layers)
 
 
-def _input_names(layer: keras.layers.Layer) -> list[str]:
+def _multiply_adds(layer: keras.layers.Layer, given: Any, made: Any) -> int:
+    if isinstance(layer, keras.layers.Bidirectional):
+        both = (layer.forward_layer, layer.backward_layer)
+        return sum(_multiply_adds(each, given, made) for each in both)
+    if isinstance(layer, keras.layers.TimeDistributed):
+        step, result = (
+            keras.KerasTensor((each.shape[0], *each.shape[2:])) for each in (given, made)
+        )
+        return int(given.shape[1]) * _multiply_adds(layer.layer, step, result)
+    if isinstance(layer, keras.layers.Attention):
+        query, value, *_ = given
+        return int(query.shape[1] * value.shape[1] * (query.shape[2] + value.shape[2]))
+    if isinstance(layer, HEADS):
+        return _attention(layer, *given)
+    if isinstance(layer, keras.layers.EinsumDense) and "." not in layer.equation:
+        terms = layer.equation.split("->")[0].split(",")
+        named = dict(zip("".join(terms), (*given.shape, *layer.kernel.shape), strict=True))
+        return int(prod(size for name, size in named.items() if name != terms[0][0]))
+    places, holder = prod(made.shape[1:-1]) if hasattr(made, "shape") else 1, layer
+    if isinstance(layer, keras.layers.RNN):
+        # What it returns has the steps only where all are asked for.
+        steps, holder = given.shape[1], layer.cell
+        places = steps * (prod(made.shape[-3:-1]) if len(given.shape) == 5 else 1)
+    elif "Transpose" in type(layer).__name__:
+        places = prod(given.shape[1:-1])
+    names = ("kernel", "depthwise_kernel", "pointwise_kernel", "recurrent_kernel")
+    sizes = (prod(getattr(holder, name).shape) for name in names if hasattr(holder, name))
+    return int(places * sum(sizes))
+
+
+def _attention(layer: keras.layers.Layer, query: Any, value: Any, *_: Any) -> int:
+    """Counts the projections, and all heads' products of queries with keys, weights with values."""
+    queries, values = (prod(each.shape[1:-1]) for each in (query, value))
+    places = {"query": queries, "gate": queries, "output": queries, "key": values, "value": values}
+    kernels = {
+        name: getattr(layer, f"_{name}_dense").kernel.shape
+        for name in places
+        if hasattr(layer, f"_{name}_dense")
+    }
+    # A query meets the keys on the axes of attention, which are all unless the layer names some.
+    axes = getattr(layer, "attention_axes", None) or range(1, len(value.shape) - 1)
+    pairs = queries * prod(value.shape[axis] for axis in axes)
+    products = pairs * (prod(kernels["query"][1:]) + prod(kernels["output"][:2]))
+    return int(products + sum(places[name] * prod(shape) for name, shape in kernels.items()))
+
+
+def _input_names(layer: keras.Operation) -> list[str]:
+    """Returns the layers whose outputs `layer` takes, past operations that are no layers."""
     tensors = [] if isinstance(layer, keras.layers.InputLayer) else layer.input
-    return [t._keras_history.operation.name for t in keras.tree.flatten(tensors)]
+    sources = [tensor._keras_history.operation for tensor in keras.tree.flatten(tensors)]
+    names = [
+        [source.name] if isinstance(source, keras.layers.Layer) else _input_names(source)
+        for source in sources
+    ]
+    return list(dict.fromkeys(chain.from_iterable(names)))
 
 
 def feature_maps(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:

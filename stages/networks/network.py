@@ -1,47 +1,45 @@
-"""Networks and optimizers from `params.yaml`, in Keras's own vocabulary.
+"""Networks from `params.yaml`, in Keras's own vocabulary.
 
-A layer is any class of `keras.layers`, an optimizer any of `keras.optimizers`, an application any
-function of `keras.applications`, each with its own arguments. Initializers, regularizers,
-constraints, schedules and wrapped layers nest the same way: `{L2: {l2: 0.05}}`.
+A layer is any class of `keras.layers`, an application any function of `keras.applications`, each
+with its own arguments.
 """
 
-import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import ModuleType
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from stages.lib.command import UserError
-from stages.lib.params import Section, nearest
+from stages.lib.params import Section
+from stages.networks.applications import adjust, application_features
+from stages.networks.freezing import HEAD_PREFIX, layers_before
+from stages.networks.graph import Graph
+from stages.networks.pretrained import IMAGENET, application_with_weights, learned_features
 from stages.networks.runtime import keras, tf
+from stages.networks.vocabulary import Spec, blame, build
 
-Spec = Any  # a name, or {name: {argument: value}}; `build` checks it
-
-# Where Keras keeps the class that an argument names, by the end of the argument's name.
-_MODULE_OF_ARGUMENT = {
-    "initializer": (keras.initializers, keras.initializers.Initializer),
-    "regularizer": (keras.regularizers, keras.regularizers.Regularizer),
-    "constraint": (keras.constraints, keras.constraints.Constraint),
-    "learning_rate": (
-        keras.optimizers.schedules,
-        keras.optimizers.schedules.LearningRateSchedule,
-    ),
-    "layer": (keras.layers, keras.layers.Layer),
-}
 # Arguments that the builder gives to the output layer.
 RESERVED_BY_BUILDER = {"units", "activation", "dtype", "name"}
-# Below SMALL_NETWORK parameters, TensorFlow runs STEPS_PER_CALL steps in one call. This trains
-# `mnist_fc` twice as fast, with identical bytes; larger networks gain nothing and would react late
-# to Ctrl-C.
-SMALL_NETWORK = 2_000_000
-STEPS_PER_CALL = 50
+SCALING = (keras.layers.Rescaling, keras.layers.Normalization)
+CANNOT_COMPUTE = (
+    tf.errors.FailedPreconditionError,
+    tf.errors.InvalidArgumentError,
+    tf.errors.UnimplementedError,
+)
+# Layers that leave an output layer before them what it is.
+PASS_ON = (
+    keras.layers.Dropout,
+    keras.layers.Flatten,
+    keras.layers.Identity,
+    keras.layers.Reshape,
+)
 
 
 class Network(Section):
-    """A network: its layers in order, then an application if there is one.
+    """A network: its layers in order, then an application or another model if there is one.
 
+    `blocks` are lists of layers that `layers` uses by their names: see `graph`.
     `output` holds further arguments of the output layer, which the builder adds. Two keys change
     the layers of the application, which takes no such arguments itself:
 
@@ -49,30 +47,68 @@ class Network(Section):
     rectified layer (https://arxiv.org/abs/1502.01852).
     `batch_norm_momentum` replaces Keras's 0.99. With that, moving averages need hundreds of steps
     until they, and the validation metrics, can be relied on.
+
+    The others are for a network that has learned something before: an application with `weights`,
+    which are `imagenet` or a file with `weights_sha256`, or the model that `start_from` names.
+    `head` holds the layers behind it, without which an application gets the mean of its feature
+    maps. `trainable_from` names the first layer that trains, in each phase that names no other.
     """
 
     layers: list[Spec] = Field(default_factory=list)
+    blocks: dict[str, Annotated[list[Spec], Field(min_length=1)]] = Field(default_factory=dict)
     application: Spec = None
     output: dict[str, Any] = Field(default_factory=dict)
     kernel_initializer: Spec = None
     batch_norm_momentum: float | None = Field(None, ge=0, lt=1)
+    weights: str | None = None
+    weights_sha256: str | None = None
+    start_from: str | None = None
+    head: list[Spec] = Field(default_factory=list)
+    trainable_from: str | None = None
 
     @model_validator(mode="after")
-    def _has_something(self) -> "Network":
-        if not self.layers and self.application is None:
+    def _goes_together(self) -> "Network":
+        if not self.layers and self.application is None and self.start_from is None:
             raise ValueError("a network needs `layers`, an `application`, or both")
-        if self.application is not None and self.output:
+        if self.application is not None and self.start_from is not None:
+            raise ValueError("`start_from` brings its own network: leave `application` out")
+        if self.application is not None and self.weights is None and self.output:
             raise ValueError("`output` goes with `layers`; an application brings its own output")
         if reserved := sorted(RESERVED_BY_BUILDER & self.output.keys()):
             raise ValueError(f"`output.{reserved[0]}` is set by the builder: leave it out")
-        for name in ("kernel_initializer", "batch_norm_momentum"):
+        for name in ("kernel_initializer", "batch_norm_momentum", "weights"):
             if self.application is None and getattr(self, name) is not None:
                 raise ValueError(f"`{name}` goes with an `application`; layers take it themselves")
+        if self.weights is not None and self.kernel_initializer is not None:
+            raise ValueError("`kernel_initializer` would replace the `weights`: leave one out")
+        if (self.weights in (None, IMAGENET)) != (self.weights_sha256 is None):
+            raise ValueError(
+                "`weights_sha256` goes with `weights` from a file, and only with them: DVC sees by "
+                "it that the file changed; `sha256sum FILE` prints it"
+            )
+        if self.head and not self.has_learned:
+            raise ValueError("`head` goes with `weights` or `start_from`; use `layers` here")
         return self
+
+    @property
+    def start_file(self) -> Path | None:
+        """The model to start from, which another entry of `params.yaml` has trained."""
+        if self.start_from is None:
+            return None
+        return Path("data/models") / f"{self.start_from}.keras"
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether the network starts from weights that were trained before."""
+        return self.weights is not None or self.start_from is not None
 
 
 def build_network(
-    network: Network, image_shape: tuple[int, int, int], classes: int, key: str
+    network: Network,
+    image_shape: tuple[int, int, int],
+    classes: int,
+    key: str,
+    images: np.ndarray | None = None,
 ) -> keras.Model:
     """Builds a model from raw pixels, 0 to 255, to one probability for each class.
 
@@ -81,59 +117,95 @@ def build_network(
         image_shape: Height, width, channels.
         classes: The number of classes.
         key: Where `network` stands in `params.yaml`, for error messages.
+        images: The training images, uint8 [n, height, width, channels]; without them,
+            `Normalization` layers that bring no mean of their own change nothing.
 
     Raises:
         UserError: Keras does not have, or does not accept, a layer, application or argument.
     """
     inputs = keras.Input(image_shape, name="images")
-    features = _stack_layers(network.layers, inputs, f"{key}.layers")
-    if network.application is not None:
-        path = f"{key}.application"
-        features = _application_features(network.application, features, classes, path)
-    elif len(features.shape) != 2:
+    graph = Graph(inputs, network.blocks, key, images)
+    stacked = graph.connect("layers", network.layers, inputs)
+    if network.has_learned:
+        _refuse_scaling(graph.layers, f"{key}.layers")
+    body = _body(network, stacked, classes, key)
+    features, part = body, "layers"
+    if network.has_learned:
+        part = "head"
+        pooling = ["GlobalAveragePooling2D"] if len(body.shape) == 4 else []
+        features = graph.connect(part, network.head or pooling, body, HEAD_PREFIX)
+    graph.refuse_unused_blocks()
+    if len(features.shape) != 2:
         raise UserError(
-            f"params.yaml: {key}.layers: the last layer gives {features.shape[1:]} for each image, "
+            f"params.yaml: {key}.{part}: the last layer gives {features.shape[1:]} for each image, "
             "expected one dimension: end with Flatten or GlobalAveragePooling2D"
         )
-    probabilities = _output_layer(network.output, classes, f"{key}.output")(features)
-    with _blame(key):
-        model = keras.Model(inputs, probabilities)
-    _adjust_application(model, network, key)
+    if network.application is None or features is not body:
+        _refuse_output_layer(features, classes, f"{key}.{part}")
+    output = _output_layer(network.output, classes, f"{key}.output")
+    with blame(key):
+        model = keras.Model(inputs, output(features))
+    if network.application is not None:
+        inner = [layer for layer in keras.Model(inputs, body).layers if layer not in graph.layers]
+        path = f"{key}.kernel_initializer"
+        adjust(inner, network.kernel_initializer, network.batch_norm_momentum, path)
+    layers_before(model, network.trainable_from, f"{key}.trainable_from")  # checks it
+    _try_out(model, key)
     return model
 
 
-def _stack_layers(specs: list[Spec], features: Any, key: str) -> Any:
-    for index, spec in enumerate(specs):
-        path = f"{key}[{index}]"
-        layer = build(spec, keras.layers, keras.layers.Layer, path)
-        with _blame(path):
-            features = layer(features)
-    return features
+def _body(network: Network, pixels: keras.KerasTensor, classes: int, key: str) -> keras.KerasTensor:
+    """Returns what the application, or the model to start from, gives of `pixels`."""
+    if network.start_file is not None:
+        return learned_features(network.start_file, pixels, f"{key}.start_from")
+    if network.weights is not None:
+        return application_with_weights(
+            network.application, network.weights, network.weights_sha256, pixels, key
+        )
+    if network.application is not None:
+        return application_features(network.application, pixels, classes, f"{key}.application")
+    return pixels
 
 
-def _application_features(spec: Spec, features: Any, classes: int, key: str) -> Any:
-    """Returns what the application, applied to `features`, feeds to its own output layer."""
-    name, arguments = _name_and_arguments(spec, key)
-    make = getattr(keras.applications, name, None)
-    if not inspect.isfunction(make):
-        known = [n for n, value in vars(keras.applications).items() if inspect.isfunction(value)]
-        raise UserError(_unknown_name(keras.applications, name, known, key))
-    _check_arguments(make, arguments, f"{key}.{name}")
-    given = {"weights": None, "input_tensor": features, "classes": classes}
-    if reserved := sorted(given.keys() & arguments.keys()):
+def _try_out(model: keras.Model, key: str) -> None:
+    """Raises a `UserError` where a layer builds, but cannot compute outside training."""
+    pixels = np.zeros((2, *model.input_shape[1:]), np.uint8)
+    with blame(key):
+        try:
+            model(pixels, training=False)
+        except CANNOT_COMPUTE as error:
+            raise ValueError(error.message) from error
+
+
+def _refuse_scaling(layers: list[keras.layers.Layer], key: str) -> None:
+    for layer in layers:
+        if isinstance(layer, SCALING):
+            raise UserError(
+                f"params.yaml: {key}: {type(layer).__name__} changes the pixels, which a network "
+                "that has learned something takes as they are, 0 to 255: leave it out"
+            )
+
+
+def _refuse_output_layer(features: keras.KerasTensor, classes: int, key: str) -> None:
+    """Refuses an output layer of the user's own: before the builder's, it costs accuracy."""
+    layer = features._keras_history.operation
+    while isinstance(layer, PASS_ON) or _is_linear(layer):
+        layer = layer.input._keras_history.operation
+    if sum(side != 1 for side in layer.output.shape[1:]) > 1:
+        return  # a softmax over each place of a map is no output
+    activation = getattr(layer, "activation", None)
+    softmax = isinstance(layer, keras.layers.Softmax) or activation is keras.activations.softmax
+    sigmoid = activation is keras.activations.sigmoid and features.shape[-1] == classes
+    if softmax or sigmoid or features.shape[-1] == 1:
         raise UserError(
-            f"params.yaml: {key}.{name}.{reserved[0]}: is set by the builder (random weights, the "
-            "dataset's images and classes): leave it out"
+            f"params.yaml: {key}: ends with {type(layer).__name__}, an output layer of its own; a "
+            f"softmax over the {classes} classes is added: leave yours out"
         )
-    with _blame(f"{key}.{name}"):
-        application = make(**arguments, **given)
-    last = application.layers[-1]
-    if not isinstance(last, keras.layers.Dense):
-        raise UserError(
-            f"params.yaml: {key}.{name}: ends with {type(last).__name__}, expected its own dense "
-            "output over the classes (keep include_top)"
-        )
-    return last.input
+
+
+def _is_linear(layer: keras.layers.Layer) -> bool:
+    linear = keras.activations.linear
+    return isinstance(layer, keras.layers.Activation) and layer.activation is linear
 
 
 def _output_layer(arguments: dict[str, Any], classes: int, key: str) -> keras.layers.Layer:
@@ -141,135 +213,3 @@ def _output_layer(arguments: dict[str, Any], classes: int, key: str) -> keras.la
     # are too coarse for the loss.
     reserved = {"units": classes, "activation": "softmax", "dtype": "float32", "name": "classes"}
     return build({"Dense": arguments | reserved}, keras.layers, keras.layers.Layer, key)
-
-
-def _adjust_application(model: keras.Model, network: Network, key: str) -> None:
-    """Changes the application's layers: neither those before it nor the output layer."""
-    path = f"{key}.kernel_initializer"
-    for layer in model.layers[len(network.layers) + 1 : -1]:
-        normalises = isinstance(layer, keras.layers.BatchNormalization)
-        if network.batch_norm_momentum is not None and normalises:
-            layer.momentum = network.batch_norm_momentum
-        if network.kernel_initializer is not None and hasattr(layer, "kernel"):
-            # Build a new initializer for each layer: a seeded one repeats its numbers.
-            module, kind = _MODULE_OF_ARGUMENT["initializer"]
-            initializer = build(network.kernel_initializer, module, kind, path)
-            with _blame(path):
-                kernel = initializer(layer.kernel.shape)
-            layer.kernel.assign(kernel)
-
-
-def build_optimizer(spec: Spec, steps: int, key: str) -> keras.optimizers.Optimizer:
-    """Builds the optimizer `spec`, which stands at `key` of `params.yaml`.
-
-    A learning-rate schedule without `decay_steps` decays over the whole training of `steps` steps,
-    so that one recipe serves datasets of any size.
-    """
-    name, arguments = _name_and_arguments(spec, key)
-    schedule = arguments.get("learning_rate")
-    if isinstance(schedule, dict):
-        schedule_name, given = _name_and_arguments(schedule, f"{key}.{name}.learning_rate")
-        make = getattr(keras.optimizers.schedules, schedule_name, None)
-        if make and "decay_steps" in inspect.signature(make).parameters:
-            schedule = {schedule_name: {"decay_steps": steps} | given}
-            arguments = arguments | {"learning_rate": schedule}
-    return build({name: arguments}, keras.optimizers, keras.optimizers.Optimizer, key)
-
-
-def compile_model(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
-    """Prepares `model` for training, within the scope of the strategy that it was built in."""
-    # Pass the metric object, not the string: Keras would create it inside the first traced step and
-    # trace that step twice.
-    accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
-    # TensorFlow fails to run several steps in one call under a strategy of several devices.
-    one_device = tf.distribute.get_strategy().num_replicas_in_sync == 1
-    small = model.count_params() < SMALL_NETWORK
-    model.compile(
-        optimizer,
-        "sparse_categorical_crossentropy",
-        metrics=[accuracy],
-        steps_per_execution=STEPS_PER_CALL if small and one_device else 1,
-    )
-
-
-def build(spec: Spec, module: ModuleType, kind: type, key: str) -> Any:
-    """Makes an object of the class that `spec` names.
-
-    Args:
-        spec: A class name, or `{name: {argument: value}}`.
-        module: The module of Keras that has the class.
-        kind: The base class it must have.
-        key: Where `spec` stands in `params.yaml`, for error messages.
-    """
-    name, arguments = _name_and_arguments(spec, key)
-    make = getattr(module, name, None)
-    if not (isinstance(make, type) and issubclass(make, kind)):
-        known = [
-            candidate
-            for candidate, value in vars(module).items()
-            if isinstance(value, type) and issubclass(value, kind)
-        ]
-        raise UserError(_unknown_name(module, name, known, key))
-    path = f"{key}.{name}"
-    _check_arguments(make, arguments, path)
-    values = {
-        argument: _build_nested(argument, value, f"{path}.{argument}")
-        for argument, value in arguments.items()
-    }
-    with _blame(path):
-        return make(**values)
-
-
-def _build_nested(argument: str, value: Any, key: str) -> Any:
-    for ending, (module, kind) in _MODULE_OF_ARGUMENT.items():
-        if argument.endswith(ending) and isinstance(value, dict):
-            return build(value, module, kind, key)
-    return value
-
-
-def _name_and_arguments(spec: Spec, key: str) -> tuple[str, dict[str, Any]]:
-    if isinstance(spec, str):
-        return spec, {}
-    if not isinstance(spec, dict) or len(spec) != 1:
-        raise UserError(f"params.yaml: {key}: expected one name with its arguments, found {spec!r}")
-    (name, arguments), *_ = spec.items()
-    if not isinstance(arguments, dict | None):
-        raise UserError(
-            f"params.yaml: {key}.{name}: expected arguments as a mapping, found {arguments!r}"
-        )
-    return name, arguments or {}
-
-
-def _check_arguments(make: Any, arguments: dict[str, Any], key: str) -> None:
-    """Raises a `UserError` for an argument that neither `make` nor a base class of it takes."""
-    classes = inspect.getmro(make) if isinstance(make, type) else ()
-    signatures = [make, *(c for c in classes if c.__module__.startswith("keras."))]
-    known = {
-        name
-        for signature in signatures
-        for name, parameter in inspect.signature(signature).parameters.items()
-        if parameter.kind is not parameter.VAR_KEYWORD
-    }
-    known |= {"name", "dtype", "trainable"} if classes else set()
-    for argument in arguments:
-        if argument not in known:
-            match = nearest(argument, sorted(known))
-            hint = f"did you mean '{match}'?" if match else f"known: {', '.join(sorted(known))}"
-            raise UserError(f"params.yaml: {key}.{argument}: no such argument; {hint}")
-
-
-def _unknown_name(module: ModuleType, name: str, known: list[str], key: str) -> str:
-    public = module.__name__.replace("keras.api", "keras").replace("._tf_keras.keras", "")
-    match = nearest(name, sorted(known))
-    hint = f"did you mean '{match}'?" if match else f"see {public} in Keras's documentation"
-    return f"params.yaml: {key}: {public} has no '{name}'; {hint}"
-
-
-@contextmanager
-def _blame(key: str) -> Iterator[None]:
-    """Turns what Keras raises into a `UserError` that names the key of `params.yaml`."""
-    try:
-        yield
-    except (TypeError, ValueError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"params.yaml: {key}: Keras does not accept this: {reason}") from error

@@ -16,30 +16,32 @@ Xeon, an AMD EPYC, QEMU's arithmetic and made-up caches:
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.ops import gen_linalg_ops, gen_math_ops, gen_nn_ops, math_ops
 
+from stages.networks.convolutions import without_dilations, without_strides
+
 # Where TensorFlow and Keras look an operation up.
 _PLACES = (gen_math_ops, math_ops, tf.math, tf)
 # Those of Keras's functions whose float32 kernels begin with an approximation.
 _IN_FLOAT64 = ("atan", "atan2", "erfc", "erfinv", "ndtri")
+_DIVISIONS = ("rsqrt", "reciprocal", "inv")
 
 Tensor = Any
 Operation = Callable[..., Any]
+_replaced: dict[tuple[Any, str], Operation] = {}  # TensorFlow's own, by module and name
 
 
 @cache
 def use(threads: int) -> None:
     """Makes TensorFlow compute alike on every processor, for the rest of the process.
 
-    Call it before the first operation.
-
-    Args:
-        threads: The number of threads within an operation.
+    Call it before the first operation, each of which takes so many `threads`.
     """
     os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"
     # Else 1 / sqrt(x) becomes rsqrt(x) again, and x / 3 becomes x times an approximated 1 / 3.
@@ -47,16 +49,33 @@ def use(threads: int) -> None:
         {"arithmetic_optimization": False, "constant_folding": False}
     )
     _replace("rsqrt", lambda _: lambda x, name=None: _reciprocal(gen_math_ops.sqrt(x), name))
-    for name in ("reciprocal", "inv"):
+    for name in _DIVISIONS[1:]:
         _replace(name, lambda _: _reciprocal)
     for name in _IN_FLOAT64:
         _replace(name, _in_float64)
     for name in ("batch_mat_mul", "batch_mat_mul_v2"):
         _replace(name, lambda original: _in_parts(original, max(threads, 2)))
     _replace("mat_mul", _as_batch)
-    gen_linalg_ops.einsum = _by_products(gen_linalg_ops.einsum)
-    gen_nn_ops.conv2d = _without_dilations(gen_nn_ops.conv2d)
-    gen_nn_ops.conv2d_backprop_input = _without_strides(gen_nn_ops.conv2d_backprop_input)
+    _set(gen_linalg_ops, "einsum", _by_products)
+    _set(gen_nn_ops, "conv2d", without_dilations)
+    _set(gen_nn_ops, "conv2d_backprop_input", without_strides)
+
+
+@contextmanager
+def whole_operations() -> Iterator[None]:
+    """Takes TensorFlow's own operations in what is traced in the block, but for divisions.
+
+    A file for other programs then has a product for a `Dense`, not its parts. Divisions stay exact:
+    converters compute what depends on weights alone.
+    """
+    found = [(at, own, getattr(*at)) for at, own in _replaced.items() if at[1] not in _DIVISIONS]
+    for at, own, _ in found:
+        setattr(*at, own)
+    try:
+        yield
+    finally:
+        for at, _, ours in found:
+            setattr(*at, ours)
 
 
 def _replace(name: str, replacement: Callable[[Operation], Operation]) -> None:
@@ -64,7 +83,12 @@ def _replace(name: str, replacement: Callable[[Operation], Operation]) -> None:
     replaced = replacement(getattr(gen_math_ops, name))
     for place in _PLACES:
         if hasattr(place, name):
-            setattr(place, name, replaced)
+            _set(place, name, lambda _: replaced)
+
+
+def _set(place: Any, name: str, replacement: Callable[[Operation], Operation]) -> None:
+    _replaced[place, name] = getattr(place, name)
+    setattr(place, name, replacement(_replaced[place, name]))
 
 
 def _reciprocal(x: Tensor, name: str | None = None) -> Tensor:
@@ -193,88 +217,3 @@ def _labels(equation: str, left_rank: int, right_rank: int) -> list[list[str]]:
 def _sum_away(x: Tensor, labels: list[str], kept: list[str]) -> tuple[Tensor, list[str]]:
     axes = [axis for axis, label in enumerate(labels) if label not in kept]
     return tf.reduce_sum(x, axes), [label for label in labels if label in kept]
-
-
-def _without_dilations(original: Operation) -> Operation:
-    """Returns a convolution that has zeros between the rows and columns of a dilated filter."""
-
-    def convolve(
-        input: Tensor,  # noqa: A002 (TensorFlow's name)
-        filter: Tensor,  # noqa: A002
-        strides: Sequence[int],
-        padding: str,
-        dilations: Sequence[int] = (1, 1, 1, 1),
-        data_format: str = "NHWC",
-        **options: Any,
-    ) -> Tensor:
-        options["data_format"] = data_format
-        if max(dilations) == 1 or data_format != "NHWC":
-            return original(input, filter, strides, padding, dilations=dilations, **options)
-        _, down, right, _ = dilations
-        height, width, *channels = filter.shape
-        shape = [(height - 1) * down + 1, (width - 1) * right + 1, *channels]
-        return original(
-            input, _spread(filter, shape, [down, right, 1, 1]), strides, padding, **options
-        )
-
-    return convolve
-
-
-def _spread(tensor: Tensor, shape: Any, strides: Sequence[int]) -> Tensor:
-    """Puts `tensor` where a slice of `shape` with `strides` takes it from, zeros elsewhere."""
-    return tf.raw_ops.StridedSliceGrad(
-        shape=shape, begin=[0] * 4, end=shape, strides=strides, dy=tensor
-    )
-
-
-def _without_strides(original: Operation) -> Operation:
-    """Returns the gradient of a convolution for its input, computed by one without strides.
-
-    A convolution with strides is one without, of whose output some rows and columns are taken.
-    """
-
-    def gradient(
-        input_sizes: Tensor,
-        filter: Tensor,  # noqa: A002 (TensorFlow's name)
-        out_backprop: Tensor,
-        strides: list[int],
-        padding: str | bytes,
-        explicit_paddings: Sequence[int] = (),
-        dilations: Sequence[int] = (1, 1, 1, 1),
-        data_format: str | bytes = "NHWC",
-        **options: Any,
-    ) -> Tensor:
-        options |= {"dilations": dilations, "data_format": data_format}
-        if max(strides) == 1 or data_format not in ("NHWC", b"NHWC"):
-            options["explicit_paddings"] = explicit_paddings
-            return original(input_sizes, filter, out_backprop, strides, padding, **options)
-        sizes, outputs = tf.convert_to_tensor(input_sizes), tf.shape(out_backprop)
-        skipped, padded, unstrided = [], [], []  # of rows, of columns
-        for axis in (1, 2):
-            reach = (filter.shape[axis - 1] - 1) * dilations[axis] + 1
-            if explicit_paddings:
-                skipped.append(explicit_paddings[2 * axis])
-                padded.append(sizes[axis] + sum(explicit_paddings[2 * axis : 2 * axis + 2]))
-            else:  # what SAME adds; VALID never needs more than there is
-                missing = (outputs[axis] - 1) * strides[axis] + reach - sizes[axis]
-                missing = tf.maximum(missing, 0)
-                skipped.append(missing // 2)
-                padded.append(sizes[axis] + missing)
-            unstrided.append(padded[-1] - reach + 1)
-
-        def spread(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-            shape = tf.stack([outputs[0], rows, columns, tf.shape(images)[3]])
-            return _spread(images, shape, strides)
-
-        def unstrided_gradient(rows: Tensor, columns: Tensor, images: Tensor) -> Tensor:
-            shape = tf.stack([outputs[0], rows, columns, sizes[3]])
-            return original(shape, filter, images, [1, 1, 1, 1], "VALID", **options)
-
-        if filter.shape[:2] == (1, 1):  # one pixel gives one: add the zeros at the end
-            gradient = spread(unstrided_gradient(outputs[1], outputs[2], out_backprop), *padded)
-        else:
-            rows, columns = padded
-            gradient = unstrided_gradient(rows, columns, spread(out_backprop, *unstrided))
-        return tf.slice(gradient, [0, *skipped, 0], sizes)
-
-    return gradient

@@ -22,8 +22,9 @@ from stages.lib.command import UserError
 
 
 @contextmanager
-def _silent_stderr() -> Iterator[None]:
+def silent_stderr() -> Iterator[None]:
     """Hides the page of notices that TensorFlow's C++ code prints whatever its settings say."""
+    sys.stderr.flush()
     stderr = os.dup(2)
     with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
         os.dup2(nowhere.fileno(), 2)
@@ -47,7 +48,7 @@ for _setting in ("MAX_CPU_ISA", "CPU_ISA_HINTS", "DEFAULT_FPMATH_MODE"):
 _modules: dict[str, Any] = sys.modules
 _hidden = {"matplotlib", "sklearn"} - _modules.keys()
 _modules |= dict.fromkeys(_hidden)
-with _silent_stderr():
+with silent_stderr():
     import keras
     import tensorflow as tf
 
@@ -56,7 +57,17 @@ for _name in _hidden:
     del _modules[_name]
 
 
-__all__ = ["Device", "Precision", "Processor", "Runtime", "keras", "set_up", "strategy_over", "tf"]
+__all__ = [
+    "Device",
+    "Precision",
+    "Processor",
+    "Runtime",
+    "keras",
+    "set_up",
+    "silent_stderr",
+    "strategy_over",
+    "tf",
+]
 
 Device = Literal["auto", "gpu", "cpu"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
@@ -108,7 +119,8 @@ def set_up(
 
     Args:
         device: `gpu` takes all GPUs of the machine, `cpu` none, `auto` all GPUs if there are any.
-        threads: The number of threads within an operation, and of operations at a time.
+        threads: The number of threads within an operation, two at least, and of operations at a
+            time.
         processor: `any` computes what every x86-64 processor with AVX2 computes, to the same bits;
             `this` with all that this one has. It means nothing on a GPU.
         precision: Keras's dtype policy for layers that are built later; a saved model has its own.
@@ -120,7 +132,7 @@ def set_up(
     """
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    with _silent_stderr():
+    with silent_stderr():
         gpus = tf.config.list_physical_devices("GPU")
     if device == "gpu" and not gpus:
         raise UserError(
@@ -137,7 +149,9 @@ def set_up(
         )
     if alike:
         portable.use(threads)
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    # With one thread and AVX2, TensorFlow 2.21 writes past the end of memory in the gradient of a
+    # convolution of one pixel with a stride of two.
+    tf.config.threading.set_intra_op_parallelism_threads(max(threads, 2))
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     keras.config.set_floatx("float32")  # the user's keras.json may differ
     keras.config.set_image_data_format("channels_last")

@@ -9,7 +9,7 @@ from stages.page.captions import FIGURES, MORE, Figure
 from stages.page.rendering import Picture, picture, render
 from stages.results import tables
 from stages.results.reading import Results
-from stages.results.sentences import caveat, describe
+from stages.results.sentences import caveat, describe, describe_calibration, describe_test_time
 from stages.results.tables import Row
 
 
@@ -17,17 +17,19 @@ def render_model(row: Row, results: Results, pictures: Path, section: Any) -> st
     """Returns a model's page as HTML.
 
     Args:
-        row: The model's row of the accuracy table.
-        results: The model's results.
+        row: The model's row of the accuracy table, or an ensemble's.
+        results: The results of either.
         pictures: The folder of its figures, which becomes `reports/figures/M/`.
-        section: The model's section of `params.yaml`.
+        section: Its section of `params.yaml`.
     """
     return render(
         "model.html.jinja",
         row=row,
         caveat=caveat([row]),
+        calibration=describe_calibration(results.metrics),
+        test_time=describe_test_time(row),
         groups=group_pictures(pictures, describe(row, results)),
-        layers=results.files["layers"].to_dict("records"),
+        layers=results.files["layers"].to_dict("records") if "layers" in results.files else [],
         params=section,
         interval=tables.interval,
         published=tables.published,

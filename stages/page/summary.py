@@ -7,6 +7,7 @@ import numpy as np
 
 from stages.page.rendering import Picture, render
 from stages.results import tables
+from stages.results.baseline import baseline_row
 from stages.results.reading import NAMED_FILES, Dataset, Results
 from stages.results.sentences import (
     ORIGINS_EXPLAINED,
@@ -17,7 +18,7 @@ from stages.results.sentences import (
     describe_near_copies,
     original_sizes,
 )
-from stages.results.tables import Row
+from stages.results.tables import Row, rank
 
 PICTURES = (
     "examples",
@@ -48,11 +49,14 @@ def render_summary(
     """
     right = {name: found.right for name, found in results.items()}
     rows = [row for rows in ranked.values() for row in rows]
+    baselines = [baseline_row(name, dataset.summary) for name, dataset in datasets.items()]
+    listed = [row for found in rank([*rows, *baselines]).values() for row in found]
     return render(
         "index.html.jinja",
         title=title,
         best=[_best(rows, right) for rows in ranked.values()],
-        rows=rows,
+        models=len(rows),
+        rows=listed,
         caveat=caveat(rows),
         datasets=[
             _dataset(name, dataset, overview, params["datasets"][name])
@@ -61,6 +65,8 @@ def render_summary(
         overview=overview,
         params={key: params[key] for key in ("training", "evaluation")},
         interval=tables.interval,
+        over_seeds=tables.over_seeds,
+        repeated=any("seeds" in row for row in rows),
         published=tables.published,
     )
 

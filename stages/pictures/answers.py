@@ -142,31 +142,32 @@ def draw_roc_and_precision_recall(results: Results) -> Figure:
 
 
 def draw_reliability(results: Results) -> Figure:
-    """Draws the reliability diagram: accuracy against confidence, and the images of each bin."""
-    table, error = (
-        results.files["calibration"],
-        results.summary["expected_calibration_error"],
-    )
+    """Draws accuracy against confidence and the images of each bin: the reliability diagram.
+
+    Before temperature scaling in grey, after it in blue.
+    """
+    metrics, after = results.metrics, results.files["calibration_scaled"]
+    degrees = f"at temperature {metrics['temperature']:.2f}"
     figure = new_figure(
         f"{results.model}: is it as often right as it is sure?\n"
-        f"expected calibration error {error:.3f}",
+        f"expected calibration error {metrics['test_calibration_error']:.3f}; "
+        f"{metrics['test_calibration_error_scaled']:.3f} {degrees}",
         5,
     )
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    edges = [*table["from"], table["to"].iloc[-1]]
+    edges = [*after["from"], after["to"].iloc[-1]]
     above.plot([0, 1], [0, 1], ":", color=GREY, label="as often as sure")
-    above.stairs(table["accuracy"].fillna(0), edges, fill=True, color=BLUE, alpha=0.25)
-    above.plot(
-        table["confidence"],
-        table["accuracy"],
-        "o-",
-        color=BLUE,
-        ms=4,
-        label="test images",
-    )
+    above.stairs(after["accuracy"].fillna(0), edges, fill=True, color=BLUE, alpha=0.25)
+    if metrics["temperature"] != 1:
+        before = results.files["calibration"]
+        quiet: dict[str, Any] = {"color": GREY, "lw": 1.2}
+        label = "as the network says"
+        above.plot(before["confidence"], before["accuracy"], "o-", ms=3, label=label, **quiet)
+        below.stairs(before["images"], edges, zorder=3, **quiet)
+    above.plot(after["confidence"], after["accuracy"], "o-", color=BLUE, ms=4, label=degrees)
     above.set(ylabel="accuracy", ylim=(0, 1.02))
-    figure.legend(loc="outside lower center", ncols=2)
-    below.stairs(table["images"], edges, fill=True, color=BLUE)
+    figure.legend(loc="outside lower center", ncols=3)
+    below.stairs(after["images"], edges, fill=True, color=BLUE)
     below.set(xlabel=CONFIDENCE, ylabel="test images")
     below.set(xlim=(0, 1))
     return figure

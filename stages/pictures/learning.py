@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from stages.pictures import style
 from stages.pictures.style import BLUE, GREEN, ORANGE, new_figure
+from stages.results.history import kept_row
 from stages.results.reading import Results
 
 MOST_SNAPSHOTS = 13  # more would be too small to see
@@ -14,12 +15,15 @@ MOST_SNAPSHOTS = 13  # more would be too small to see
 def draw_curves(results: Results, published: pd.DataFrame) -> Figure:
     """Draws accuracy and loss of training and validation; published curves are thin.
 
+    A dotted line stands at the row whose weights were kept.
+
     Args:
         results: The model's results.
         published: Its published curves: `unit` (epoch or step), `at`, `metric`, `value`.
     """
     history = results.history
     at = history.columns[0]
+    kept = kept_row(history)
     published = published[published["unit"] == at]
     figure = new_figure(f"{results.model}: learning curves", 3.2)
     for axes, metric, label in zip(
@@ -44,6 +48,8 @@ def draw_curves(results: Results, published: pd.DataFrame) -> Figure:
                     "label": f"{part}, published",
                 }
                 axes.plot(curve["at"], curve["value"], **look)
+        if kept is not None:
+            axes.axvline(kept, color="0.5", lw=0.8, ls=":", zorder=0, label="kept")
         values = np.concatenate(drawn)
         if metric == "loss" and values.min() > 0 and values.max() > 50 * values.min():
             style.scale_by_logarithm(axes)

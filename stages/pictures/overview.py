@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-from stages.pictures import oddities, style
+from stages.pictures import amount, oddities, style
 from stages.pictures.names import fit
-from stages.pictures.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, new_figure
+from stages.pictures.style import BLUE, GREEN, GREY, ORANGE, looks, new_figure, percent
+from stages.results.baseline import NAME, baseline_row
 from stages.results.reading import Dataset
 from stages.results.sentences import isolate
 from stages.results.tables import Row
@@ -34,26 +35,36 @@ class Drawn(NamedTuple):
 
 
 def draw(
-    ranked: dict[str, list[Row]], datasets: dict[str, Dataset], per_class: int, seed: int
+    ranked: dict[str, list[Row]],
+    datasets: dict[str, Dataset],
+    repeats: pd.DataFrame,
+    per_class: int,
+    seed: int,
 ) -> dict[str, Drawn]:
     """Draws all models side by side, and what the datasets look like.
 
     Args:
         ranked: The accuracy rows of each dataset, the best model first.
         datasets: The facts of each dataset.
+        repeats: The accuracies of models that were trained again, a row each time.
         per_class: How many examples of each class to show.
         seed: Seeds the choice of examples.
 
     Returns:
         The figures by the names of their files.
     """
+    whole = repeats[repeats["share"] == 1]
+    seeds = {str(model): list(each) for model, each in whole.groupby("model")["test_accuracy"]}
     drawn = {
         "accuracy": Drawn(
-            draw_accuracy(ranked),
+            draw_accuracy(ranked, datasets, seeds),
             "Test accuracy of every model as a dot on a line that spans its 95% interval, a panel "
             "for each dataset; the table of accuracy has the same in numbers.",
             "Each line spans the accuracies that the number of test images leaves likely. The test "
-            "in the summary, image by image, tells two models apart more sharply.",
+            "in the summary, image by image, tells two models apart more sharply. Grey: what "
+            "answering with the commonest class of the training images gives; a dotted line where "
+            "that is near."
+            + (" Small dots are the same model, trained under several seeds." if seeds else ""),
         ),
         "costs": Drawn(
             draw_costs(ranked),
@@ -63,6 +74,10 @@ def draw(
             "Further to the left costs less, further up is right more often.",
         ),
     }
+    if lines := amount.list_lines(ranked, repeats):
+        drawn["amount"] = Drawn(
+            amount.draw_amount(lines), amount.describe_lines(lines), amount.describe_band(lines)
+        )
     for name, dataset in datasets.items():
         classes, part = dataset.summary["classes"], dataset.training
         drawn[f"classes_{name}"] = Drawn(
@@ -111,18 +126,29 @@ def draw_worth_a_look(name: str, dataset: Dataset) -> dict[str, Drawn]:
     return drawn
 
 
-def draw_accuracy(ranked: dict[str, list[Row]]) -> Figure:
-    """Draws the accuracy of every model with its interval, a panel a dataset."""
+def draw_accuracy(
+    ranked: dict[str, list[Row]], datasets: dict[str, Dataset], seeds: dict[str, list[float]]
+) -> Figure:
+    """Draws the accuracy of every model with its interval, a panel a dataset.
+
+    In grey, what needs no model: its line, unless that would leave no room to tell models apart.
+
+    Args:
+        ranked: The accuracy rows of each dataset, the best model first.
+        datasets: The facts of each dataset.
+        seeds: The accuracies of models that were trained again, under each seed.
+    """
     counts = [len(rows) for rows in ranked.values()]
     height = 1.1 + sum(0.6 + 0.26 * count for count in counts)
     figure = new_figure("Test accuracy and its 95% interval", height)
     panels = figure.subplots(
         len(counts), 1, squeeze=False, height_ratios=[count + 0.6 for count in counts]
     )
-    published = None
+    published = dots = None
     for axes, (name, rows) in zip(panels.flat, ranked.items(), strict=True):
         places = np.arange(len(rows))
         _draw_intervals(axes, rows, places, "x")
+        dots = amount.draw_seeds(axes, rows, seeds) or dots
         known = [
             (row["published_test_accuracy"], place)
             for place, row in enumerate(rows)
@@ -131,14 +157,20 @@ def draw_accuracy(ranked: dict[str, list[Row]]) -> Figure:
         if known:
             look = {"mfc": "white", "mec": ORANGE, "mew": 1.5, "ls": ""}
             published = axes.plot(*zip(*known, strict=True), "D", **look)[0]
+        commonest = baseline_row(name, datasets[name].summary)["test_accuracy"]
+        low, high = axes.get_xlim()
+        if commonest > low - (high - low) / 2:
+            axes.axvline(commonest, color=GREY, ls=":", lw=1.2)
+        axes.set_title(f"{NAME}: {commonest:.1%}", loc="right", color=GREY)
         axes.set_yticks(places, [row["model"] for row in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.xaxis.set_major_formatter(_percent(axes.get_xlim()))
+        axes.xaxis.set_major_formatter(percent(axes.get_xlim()))
         axes.xaxis.get_major_locator().set_params(nbins=7)
         axes.set_title(name)
     panels[-1, 0].set_xlabel("test accuracy")
-    if published:
-        figure.legend([published], ["published"], loc="outside lower center")
+    legend = {"published": published, "under several seeds": dots}
+    if shown := {label: each for label, each in legend.items() if each}:
+        figure.legend(shown.values(), shown, loc="outside lower center", ncols=2)
     return figure
 
 
@@ -150,11 +182,11 @@ def draw_costs(ranked: dict[str, list[Row]]) -> Figure:
     panels = figure.subplots(len(ranked), len(ratios), squeeze=False, width_ratios=ratios)
     for panel, (name, rows) in zip(panels, ranked.items(), strict=True):
         for axes, (cost, label) in zip(panel, COSTS.items(), strict=False):
-            for row, look in zip(rows, _looks(len(rows)), strict=True):
+            for row, look in zip(rows, looks(len(rows)), strict=True):
                 _draw_intervals(axes, [row], [row[cost]], "y", **look)
             _scale(axes, [row[cost] for row in rows])
             axes.set_xlabel(label)
-            axes.yaxis.set_major_formatter(_percent(axes.get_ylim()))
+            axes.yaxis.set_major_formatter(percent(axes.get_ylim()))
         panel[0].set(title=name, ylabel="test accuracy")
         style.no_frame(panel[-1])
         names = [row["model"] for row in rows]
@@ -170,18 +202,6 @@ def _scale(axes: Axes, costs: list[float]) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if half < 6 else (1,)))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _looks(count: int) -> list[dict[str, Any]]:
-    colours, markers = (BLUE, ORANGE, GREEN, PURPLE, INK, SKY), "osD^vP"
-    turns = [divmod(index, len(colours)) for index in range(count)]
-    return [
-        {"color": colours[at], "marker": markers[(at + turn) % len(markers)]} for turn, at in turns
-    ]
-
-
-def _percent(limits: tuple[float, float]) -> str:
-    return "{x:.1%}" if abs(limits[1] - limits[0]) < 0.04 else "{x:.0%}"
 
 
 def _draw_intervals(

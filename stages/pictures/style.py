@@ -120,6 +120,20 @@ def scale_by_logarithm(axes: Axes) -> None:
             tick.label1.set_parse_math(True)
 
 
+def looks(count: int) -> list[dict[str, Any]]:
+    """Returns so many looks of lines, which differ in colour and marker."""
+    colours, markers = (BLUE, ORANGE, GREEN, PURPLE, INK, SKY), "osD^vP"
+    turns = [divmod(index, len(colours)) for index in range(count)]
+    return [
+        {"color": colours[at], "marker": markers[(at + turn) % len(markers)]} for turn, at in turns
+    ]
+
+
+def percent(limits: tuple[float, float]) -> str:
+    """Returns how the ticks of an axis with these limits write shares."""
+    return "{x:.1%}" if abs(limits[1] - limits[0]) < 0.04 else "{x:.0%}"
+
+
 def no_frame(axes: Axes) -> None:
     """Removes grid, ticks and spines."""
     axes.grid(visible=False)

@@ -34,21 +34,24 @@ TEXTS = {
     "per_class": ("class",),
     "submission": ("id", "label"),
 }
-# What `evaluate` writes for every model; the rest depends on the network.
+# What `ensemble` writes for every ensemble, and `evaluate` for every model; the rest depends on the
+# network.
 ALWAYS = (
     *("metrics.json", "summary.json", "test_labels.npy", "test_probabilities.npy"),
-    *("confusion_matrix.csv", "per_class.csv", "layers.csv"),
+    *("confusion_matrix.csv", "per_class.csv"),
 )
+ALWAYS_OF_MODELS = (*ALWAYS, "layers.csv")
 
 
 @dataclass(frozen=True)
 class Results:
-    """A model's results, as `train` and `evaluate` wrote them.
+    """A model's results, as `train` and `evaluate` wrote them, or an ensemble's.
 
     Attributes:
         model: The model's name.
         metrics: Accuracies, losses and sizes: `data/predictions/M/metrics.json`.
-        history: Loss and accuracy of training, a row an epoch or every so many steps.
+        history: Loss and accuracy of training, a row an epoch or every so many steps; an ensemble
+            has no rows.
         summary: The classes and other single values: `data/predictions/M/summary.json`.
         files: The arrays and tables of `data/predictions/M/` by their names without the ending.
     """
@@ -121,17 +124,26 @@ def read_results(model: str) -> Results:
         UserError: A file is missing or damaged.
     """
     history = existing(Path(f"data/history/{model}.csv"))
-    predictions = Path(f"data/predictions/{model}")
-    for name in ALWAYS:
-        existing(predictions / name)
-    tables = {path.stem: read_table(path) for path in predictions.glob("*.csv")}
-    arrays: dict[str, Any] = {path.stem: read_array(path) for path in predictions.glob("*.npy")}
-    arrays |= {path.stem: read_arrays(path) for path in predictions.glob("*.npz")}
+    folder = Path(f"data/predictions/{model}")
+    return _read_folder(model, folder, ALWAYS_OF_MODELS, read_table(history))
+
+
+def read_ensemble(name: str) -> Results:
+    """Reads the results of the ensemble named `name`, as `read_results` does."""
+    return _read_folder(name, Path(f"data/ensembles/{name}"), ALWAYS, pd.DataFrame())
+
+
+def _read_folder(name: str, folder: Path, always: Iterable[str], history: pd.DataFrame) -> Results:
+    for file in always:
+        existing(folder / file)
+    tables = {path.stem: read_table(path) for path in folder.glob("*.csv")}
+    arrays: dict[str, Any] = {path.stem: read_array(path) for path in folder.glob("*.npy")}
+    arrays |= {path.stem: read_arrays(path) for path in folder.glob("*.npz")}
     return Results(
-        model,
-        read_json(predictions / "metrics.json"),
-        read_table(history),
-        read_json(predictions / "summary.json"),
+        name,
+        read_json(folder / "metrics.json"),
+        history,
+        read_json(folder / "summary.json"),
         tables | arrays,
     )
 

@@ -10,6 +10,7 @@ import pandas as pd
 from stages.results.reading import Results
 from stages.results.statistics import mcnemar
 from stages.results.tables import ORIGINS, Row, confusion_matrix
+from stages.results.temperature import HIGHEST
 
 PARTS = {"train": "training", "valid": "validation", "test": "test"}
 ORIGINS_EXPLAINED = {
@@ -157,6 +158,13 @@ def most_confused(counts: np.ndarray, classes: list[str]) -> str:
 def describe(row: Row, results: Results) -> dict[str, str]:
     """Returns the facts that the texts of a model's figures name."""
     history, per_class = results.history, results.files["per_class"]
+    learned = {}
+    if len(history):  # an ensemble has none
+        learned = {
+            "valid_first": f"{history['val_accuracy'].iloc[0]:.2%}",
+            "valid_last": f"{history['val_accuracy'].iloc[-1]:.2%}",
+            "train_last": f"{history['accuracy'].iloc[-1]:.2%}",
+        }
     weakest = int(per_class["f1"].argmin())
     name, f1 = isolate(results.classes[weakest]), per_class["f1"].iloc[weakest]
     return {
@@ -164,15 +172,51 @@ def describe(row: Row, results: Results) -> dict[str, str]:
         "accuracy": f"{row['test_accuracy']:.2%}",
         "trained_for": row["trained_for"],
         "parameters": f"{row['parameters']:,}",
-        "valid_first": f"{history['val_accuracy'].iloc[0]:.2%}",
-        "valid_last": f"{history['val_accuracy'].iloc[-1]:.2%}",
-        "train_last": f"{history['accuracy'].iloc[-1]:.2%}",
+        **learned,
         "confused": most_confused(confusion_matrix(results), results.classes),
         "weakest": f"that of {name}, {f1:.3f}",
         "roc_auc": f"{per_class['roc_auc'].mean():.3f}",
         "calibration_error": f"{results.summary['expected_calibration_error']:.3f}",
+        "scaled_error": f"{results.metrics['test_calibration_error_scaled']:.3f}",
         "shown": results.summary["shown"],
     }
+
+
+def describe_calibration(metrics: dict[str, Any]) -> str:
+    """Says what temperature scaling does to the probabilities, or why it does nothing."""
+    temperature = metrics["temperature"]
+    source = "Temperature scaling (Guo et al., 2017), fitted on the validation images"
+    if temperature == 1:
+        why = (
+            "none of them is wrong"
+            if metrics["valid_accuracy"] == 1
+            else "no other temperature is better"
+        )
+        return f"{source}, changes nothing: {why}."
+    error, loss = (
+        f"{metrics[f'test_{name}']:.3f} to {metrics[f'test_{name}_scaled']:.3f}"
+        for name in ("calibration_error", "loss")
+    )
+    text = (
+        f"{source}, finds that it is {'too' if temperature > 1 else 'not'} sure"
+        f"{'' if temperature > 1 else ' enough'}: temperature {temperature:.2f}. Of the test "
+        f"images, that takes the calibration error from {error}, the loss from {loss}. It changes "
+        "no class."
+    )
+    if temperature > 0.99 * HIGHEST:
+        text += " The validation images ask for an even higher one: the network knows nothing."
+    return text
+
+
+def describe_test_time(row: Row) -> str:
+    """Says which views of each image were averaged, and what the image alone gives."""
+    if not row["test_time"]:
+        return ""
+    return (
+        f"Each image was seen as it is and changed ({row['test_time']}), and the probabilities "
+        f"were averaged. Without that, {row['test_accuracy_plain']:.2%} of the test images are "
+        "right."
+    )
 
 
 def original_sizes(sizes: pd.DataFrame) -> str:

@@ -8,6 +8,7 @@ import pandas as pd
 from pydantic import Field, PositiveInt
 
 from stages.lib.params import Section
+from stages.results.history import trained_for
 from stages.results.reading import Results
 from stages.results.statistics import wilson_interval
 
@@ -33,7 +34,7 @@ class Model(Section):
 
     dataset: str
     network: Any
-    training: dict[str, Any]
+    training: Any
     published: Published = Published()
 
 
@@ -44,14 +45,12 @@ def accuracy_row(model: Model, dataset: dict[str, Any], results: Results) -> Row
     say nothing about a figure that was reached on the whole of the real data.
 
     Args:
-        model: The model's section of `params.yaml`.
+        model: The model's section of `params.yaml`, or that of an ensemble.
         dataset: The summary that `split` wrote.
-        results: The model's results.
+        results: The results of either.
     """
     published, metrics = model.published, results.metrics
     interval = wilson_interval(int(results.right.sum()), len(results.right))
-    unit = "epoch" if "epochs" in model.training else "step"
-    length = model.training[f"{unit}s"]
     row = {
         "model": results.model,
         "dataset": model.dataset,
@@ -61,10 +60,12 @@ def accuracy_row(model: Model, dataset: dict[str, Any], results: Results) -> Row
         "published_training_images": published.training_images,
         "parameters": metrics["parameters"],
         "multiply_adds": metrics["multiply_adds"],
-        "trained_for": f"{length} {unit}{'' if length == 1 else 's'}",
+        "trained_for": _trained_for(results),
         "test_loss": metrics["test_loss"],
         "test_accuracy_low": round(interval.low, 4),
         "test_accuracy_high": round(interval.high, 4),
+        "test_time": describe_views(results.summary.get("test_time")),
+        "test_accuracy_plain": metrics.get("test_accuracy_plain"),
     }
     for part in ("valid", "test"):
         accuracy, figure = metrics[f"{part}_accuracy"], getattr(published, f"{part}_accuracy")
@@ -73,6 +74,20 @@ def accuracy_row(model: Model, dataset: dict[str, Any], results: Results) -> Row
         row[f"published_{part}_accuracy"] = figure
         row[f"{part}_difference"] = round(accuracy - figure, 4) if comparable else None
     return row
+
+
+def _trained_for(results: Results) -> str:
+    if len(results.history):
+        return trained_for(results.history)
+    return f"mean of {results.metrics['members']}"  # an ensemble is not trained
+
+
+def describe_views(views: dict[str, Any] | None) -> str | None:
+    """Writes the views of an image that were averaged (`evaluation.test_time`): `flip`."""
+    if views is None:
+        return None
+    shift = views["shift"]
+    return ", ".join(["flip"] * bool(views["flip"]) + [f"shifts by {shift}"] * bool(shift))
 
 
 def rank(rows: Iterable[Row]) -> dict[str, list[Row]]:
@@ -102,6 +117,8 @@ def all_histories(results: Iterable[Results]) -> pd.DataFrame:
     """Returns all histories as one long table: model, at (epoch or step), then the metrics."""
     tables = []
     for each in results:
+        if each.history.empty:  # of an ensemble
+            continue
         table = each.history.rename(columns={"epoch": "at", "step": "at"})
         table.insert(0, "model", each.model)
         tables.append(table)
@@ -128,19 +145,23 @@ def confusion_matrix(results: Results) -> np.ndarray:
 
 def to_markdown(rows: Iterable[Row], caveat: str) -> str:
     """Returns the accuracy table for people, with `caveat` below it."""
+    rows = list(rows)
     columns: list[tuple[str, Callable[[Row], str]]] = [
-        ("Model", lambda row: f"`{row['model']}`"),
+        # What is no model has spaces in its name.
+        ("Model", lambda row: row["model"] if " " in row["model"] else f"`{row['model']}`"),
         ("Data", lambda row: f"{row['dataset']} ({row['classes']} classes), {row['data']}"),
         ("Training images", training_images),
-        ("Parameters", lambda row: f"{row['parameters']:,}"),
+        ("Parameters", lambda row: _written(row, "parameters", ",")),
         ("Trained for", lambda row: row["trained_for"]),
         ("Valid accuracy", lambda row: f"{row['valid_accuracy']:.2%}"),
         ("Published", lambda row: published(row, "valid")),
-        ("Test accuracy", lambda row: f"{row['test_accuracy']:.2%}"),
+        ("Test accuracy", accuracy_and_views),
         ("95% interval", interval),
         ("Published", lambda row: published(row, "test")),
-        ("Test loss", lambda row: f"{row['test_loss']:.3f}"),
+        ("Test loss", lambda row: _written(row, "test_loss", ".3f")),
     ]
+    if any("seeds" in row for row in rows):
+        columns.insert(9, ("Over seeds", lambda row: ", ".join(over_seeds(row))))
     lines = [
         [name for name, _ in columns],
         ["---", "---", *["---:"] * (len(columns) - 2)],
@@ -148,6 +169,17 @@ def to_markdown(rows: Iterable[Row], caveat: str) -> str:
     ]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"{table}\n\n{caveat}\n"
+
+
+def _written(row: Row, key: str, form: str) -> str:
+    return "" if row[key] is None else format(row[key], form)
+
+
+def accuracy_and_views(row: Mapping[str, Any]) -> str:
+    """Writes the test accuracy and, where views of each image were averaged, that without them."""
+    views = row["test_time"]
+    without = f" ({views}; {row['test_accuracy_plain']:.2%} without)" if views else ""
+    return f"{row['test_accuracy']:.2%}{without}"
 
 
 def training_images(row: Mapping[str, Any]) -> str:
@@ -167,3 +199,17 @@ def published(row: Mapping[str, Any], part: str) -> str:
 def interval(row: Mapping[str, Any]) -> str:
     """Writes the percentages between which the test accuracy lies with 95% confidence."""
     return f"{row['test_accuracy_low'] * 100:.2f} to {row['test_accuracy_high'] * 100:.2f}"
+
+
+def over_seeds(row: Mapping[str, Any]) -> list[str]:
+    """Writes a repeated model's seeds, mean and standard deviation, then the range, in percent.
+
+    Nothing of a model that is not repeated.
+    """
+    count = row.get("seeds")
+    if not count:
+        return []
+    mean, sd, low, high = (row[f"test_accuracy_{name}"] for name in ("mean", "sd", "min", "max"))
+    if count == 1:
+        return [f"1 seed: {mean:.2%}"]
+    return [f"{count} seeds: {mean:.2%} ± {sd * 100:.2f}", f"{low * 100:.2f} to {high * 100:.2f}"]

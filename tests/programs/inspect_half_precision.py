@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from stages import evaluate
 from stages.networks import inspection
 from stages.networks.network import Network, build_network
 from stages.networks.runtime import set_up
@@ -11,7 +10,7 @@ set_up("cpu", 1, "this", "mixed_bfloat16")
 network = Network(application={"MobileNetV2": {"alpha": 0.35}})
 model = build_network(network, (32, 32, 3), 2, "network")
 images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
-inside = evaluate.inspect(model, images, seed=0)
+inside = inspection.inspect(model, images, seed=0)
 assert inside["weights"] is None
 assert inside["class_images"] is None
 assert inside["filters"].shape[1:] == (3, 3, 3)

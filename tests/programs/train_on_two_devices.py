@@ -10,16 +10,18 @@ import numpy as np
 
 from stages.lib.splits import read_part
 from stages.networks.checkpoint import Checkpoint
-from stages.networks.network import Network, build_network, build_optimizer, compile_model
+from stages.networks.network import Network, build_network
+from stages.networks.recipe import Recipe
 from stages.networks.runtime import keras, strategy_over, tf
-from stages.train import Recipe, Training, train
+from stages.networks.training import Training, train
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 network = Network(layers=["Flatten", {"Dropout": {"rate": float(sys.argv[1])}}])
 recipe = Recipe(optimizer={"SGD": {"learning_rate": 1e-5}}, batch_size=16, epochs=2)
 splits = Path("data/splits/tiny")
-training = Training(read_part(splits, "train"), read_part(splits, "valid"), recipe, seed=0)
+parts = read_part(splits, "train"), read_part(splits, "valid")
+training = Training(*parts, [recipe], seed=0, classes=["dark", "bright"], key="training")
 weights = []
 for devices in (["CPU:0"], ["CPU:0", "CPU:1"]):
     keras.utils.set_random_seed(0)
@@ -27,8 +29,6 @@ for devices in (["CPU:0"], ["CPU:0", "CPU:1"]):
     assert strategy.num_replicas_in_sync == len(devices)
     with strategy.scope():
         model = build_network(network, (8, 8, 1), 2, "network")
-        optimizer = build_optimizer(recipe.optimizer, training.total_steps, "optimizer")
-        compile_model(model, optimizer)
     checkpoint = Checkpoint(Path("state"), {})
     with checkpoint.locked():
         progress = train(model, training, checkpoint)
