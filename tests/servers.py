@@ -1,4 +1,4 @@
-"""Real servers on loopback for a DVC remote: S3 (two), SSH, WebDAV and HTTP.
+"""Real servers on loopback for a DVC remote: S3 (two), Google Cloud, Azure, SSH, WebDAV and HTTP.
 
 Each is a context: it starts the server with files below `folder`, waits until it answers, and ends
 it.
@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
+from azure.storage.blob import BlobServiceClient
 
 SYSTEM = f"{os.environ['PATH']}{os.pathsep}/usr/sbin{os.pathsep}/usr/local/sbin"
 DAV_MODULE = Path("/usr/lib/nginx/modules/ngx_http_dav_ext_module.so")
@@ -66,10 +68,12 @@ Subsystem sftp internal-sftp
 
 @dataclass(frozen=True)
 class Server:
-    """A server that runs: what stands for the names in docs/share.md, and what a stranger has."""
+    """A server that runs."""
 
     names: Mapping[str, str]
-    stranger: Mapping[str, str]
+    """What stands for the names in docs/share.md."""
+    stranger: Mapping[str, str] | None
+    """What stands for the names with a wrong key; None where the server takes any."""
     replace: Callable[[str, bytes], None]
     """Writes other bytes into the object at a path in the remote, behind the server's back."""
     port: int
@@ -78,7 +82,7 @@ class Server:
 def program(name: str) -> str:
     found = shutil.which(name, path=SYSTEM)
     if found is None:
-        pytest.skip(f"needs {name}: .ci/run names the Debian packages with the servers")
+        pytest.skip(f"needs {name}: .ci/run installs the packages with the servers")
     return found
 
 
@@ -204,6 +208,43 @@ def seaweedfs(folder: Path) -> Iterator[Server]:
 
 
 @contextmanager
+def google(folder: Path) -> Iterator[Server]:
+    """An emulator of Google Cloud Storage in Python, whose objects are files. It checks no key."""
+    [port] = free_ports(1)
+    command = [program("gcp-storage-emulator"), "--data-dir", str(folder / "data"), "start"]
+    arguments = ["--host", "127.0.0.1", "--port", str(port), "--default-bucket", "my-bucket"]
+    names = {
+        "credentialpath ~/storage-key.json": "allow_anonymous_login true\n"
+        f"dvc remote modify --local storage endpointurl http://127.0.0.1:{port}"
+    }
+    with running(command + arguments, folder, port), pytest.MonkeyPatch.context() as patch:
+        # Else gcsfs asks for a kind of bucket that the emulator does not know, for a minute.
+        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        objects = in_folder(folder / "data/.cloudstorage/my-bucket/classifiers")
+        yield Server(names, None, objects, port)
+
+
+@contextmanager
+def azurite(folder: Path) -> Iterator[Server]:
+    """Microsoft's own emulator of Azure Blob Storage."""
+    command = [program("azurite-blob"), "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
+    [port] = free_ports(1)
+    key, another = (b64encode(text).decode() for text in (b"writers-secret", b"another"))
+    address = f"BlobEndpoint=http://127.0.0.1:{port}/my-account"
+    settings = f"DefaultEndpointsProtocol=http;AccountName=my-account;AccountKey=SECRET;{address}"
+    names = {"account_key KEY": f"connection_string '{settings}'", "SECRET": key}
+    arguments = ["--blobHost", "127.0.0.1", "--blobPort", str(port), "--location", str(folder)]
+    with running(command + arguments, folder, port, {"AZURITE_ACCOUNTS": f"my-account:{key}"}):
+        client = BlobServiceClient.from_connection_string(settings.replace("SECRET", key))
+        container = client.create_container("my-container")
+
+        def replace(path: str, content: bytes) -> None:
+            container.upload_blob(f"classifiers/{path}", content, overwrite=True)
+
+        yield Server(names, names | {"SECRET": another}, replace, port)
+
+
+@contextmanager
 def ssh(folder: Path) -> Iterator[Server]:
     """OpenSSH's server. A stranger has a key that it does not know."""
     sshd = program("sshd")
@@ -248,4 +289,11 @@ def nginx(folder: Path) -> Iterator[Server]:
         yield Server(names, names | {"PASSWORD": "another"}, objects, dav)
 
 
-SERVERS = {"nanio": nanio, "seaweedfs": seaweedfs, "ssh": ssh, "webdav": nginx}
+SERVERS = {
+    "nanio": nanio,
+    "seaweedfs": seaweedfs,
+    "google": google,
+    "azurite": azurite,
+    "ssh": ssh,
+    "webdav": nginx,
+}

@@ -39,7 +39,7 @@ LANGUAGES = {"bash", "yaml", "text"}
 # What a block may need: what no test machine has, or the tree in the block before it.
 NEEDS = {"gpu", "cloud", "network", "graphviz", "layout", "minutes"}
 # Or a server, or several users: test_share.py has them.
-NEEDS |= {"s3", "ssh", "webdav", "http", "users", "key"}
+NEEDS |= {"s3", "gs", "azure", "ssh", "webdav", "http", "users", "key"}
 
 
 def inline(page: str) -> Iterator[Token]:

@@ -18,7 +18,14 @@ from servers import SERVERS, Server, program
 
 PAGE = blocks("docs/share.md")
 # What of the page tells of a server. The quick one comes with pip.
-KINDS = {"nanio": "S3", "seaweedfs": "S3", "ssh": "SSH", "webdav": "WebDAV"}
+KINDS = {
+    "nanio": "S3",
+    "seaweedfs": "S3",
+    "google": "Google Cloud Storage",
+    "azurite": "Azure Blob Storage",
+    "ssh": "SSH",
+    "webdav": "WebDAV",
+}
 # The tiny project has another model.
 MODEL = {"mnist_cnn": "dense"}
 TRAIN = "train@dense"
@@ -57,6 +64,7 @@ class Team:
     server: Server
     settings: list[Block]
     told: str
+    """What a push with a wrong key printed; empty where the server takes any."""
 
     def clone(self, folder: Path) -> Project:
         """Clones the project, with the settings that are each teammate's own."""
@@ -132,16 +140,19 @@ def team(
         for block in set_up:
             bash(project, block, server.names)
         bash(project, under("For every kind")[0])
-        # Before the remote has anything: a key that may not write.
-        change_keys(project, server.names, server.stranger)
-        told = project.run("dvc", "push", "--run-cache", fails=True)
-        change_keys(project, server.stranger, server.names)
+        told = ""
+        if server.stranger:  # before the remote has anything
+            change_keys(project, server.names, server.stranger)
+            told = project.run("dvc", "push", "--run-cache", fails=True)
+            change_keys(project, server.stranger, server.names)
         bash(project, under("Give results to others")[0])
         settings = [block for block in map(own_settings, set_up) if block.text]
         yield Team(project, server, settings, told)
 
 
 def test_a_push_with_a_wrong_key_fails_and_says_why(team: Team) -> None:
+    if not team.server.stranger:
+        pytest.skip("this server takes any key")
     assert re.search(r"signature|Denied|denied|401", team.told), team.told
 
 
@@ -230,20 +241,6 @@ def test_a_plugin_leaves_the_versions_of_all_other_packages_alone() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["Google Cloud Storage", "Azure Blob Storage"])
-def test_dvc_knows_the_settings_of_the_clouds(kind: str, tmp_path: Path) -> None:
-    project = Project(tmp_path / "project")
-    project.folder.mkdir()
-    project.run("git", "init", "--quiet")
-    project.run("dvc", "init", "--quiet")
-    for block in under(kind):
-        for line in block.text.splitlines():
-            if not line.startswith("pip "):
-                project.run("bash", "-c", line)
-    assert "storage" in project.run("dvc", "remote", "list")
-
-
-@pytest.mark.long
 def test_readers_without_a_key_pull_over_http_and_cannot_push(
     project: Project, tmp_path: Path
 ) -> None:
@@ -274,6 +271,7 @@ def test_a_key_that_may_only_read_loses_the_record_and_dvc_says_pushed(
         for block in under("S3"):
             bash(project, block, server.names)
         project.run("dvc", "push")
+        assert server.stranger
         change_keys(project, server.names, server.stranger)
         printed = project.run("dvc", "push", "--run-cache")
     assert "failed to transfer" in printed
