@@ -122,6 +122,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Seeds what a test draws, its fixtures too: whatever ran before, it sees the same weights."""
+    if keras := sys.modules.get("keras"):
+        keras.utils.set_random_seed(0)
+
+
 def pytest_collection_finish() -> None:
     """Refuses test files that start TensorFlow when they are imported: no test could set it up."""
     if context := sys.modules.get("tensorflow.python.eager.context"):
