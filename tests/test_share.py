@@ -184,7 +184,8 @@ def test_another_project_brings_a_model_with_a_file_of_keys(team: Team, tmp_path
     other.folder.mkdir()
     other.environment |= {"ORIGIN": team.project.environment["ORIGIN"]}
     without_key, *_ = under("Give a model to another project", set())
-    bash(other, without_key, team.server.names, fails=True)
+    if "127.0.0.1" in (team.project.folder / ".dvc/config").read_text():  # else it asks the cloud
+        bash(other, without_key, team.server.names, fails=True)
     [with_key] = under("Give a model to another project", {"key"})
     bash(other, with_key, {"~/classifiers": str(team.project.folder)})
     model = team.project.folder / "data/models/dense.keras"
