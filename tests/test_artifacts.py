@@ -43,6 +43,7 @@ def published(project: Project, tmp_path: Path) -> Project:
     return project
 
 
+@pytest.mark.long
 def test_a_model_brought_from_another_repository_opens_with_plain_keras(
     published: Project, tmp_path: Path
 ) -> None:

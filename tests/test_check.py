@@ -123,6 +123,7 @@ def test_what_no_dvc_command_notices_is_named_and_mended_from_the_other_copy(
     assert "up to date" in project.run("dvc", "status")
 
 
+@pytest.mark.long
 def test_what_is_whole_nowhere_is_deleted_so_that_its_stage_runs_again(project: Project) -> None:
     path = "data/splits/digits/valid_images.npy"
     before = digests(project, "data")

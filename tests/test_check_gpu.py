@@ -14,7 +14,7 @@ from stages.lib import params
 from stages.lib.command import UserError
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_without_a_gpu_it_says_so_in_one_line() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "stages.check_gpu"],

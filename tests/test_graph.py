@@ -372,7 +372,7 @@ LAYERS = st.sampled_from(
 )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @settings(max_examples=5, deadline=None)
 @given(st.lists(st.tuples(LAYERS, st.booleans()), min_size=1, max_size=4))
 def test_a_chain_by_names_and_a_chain_in_a_block_are_the_chain_in_order(

@@ -49,6 +49,7 @@ def made(reproduced: Project, tmp_path: Path) -> Project:
     return project
 
 
+@pytest.mark.long
 def test_make_installs_into_the_project_alone_and_runs_it_whatever_its_path(
     made: Project, tmp_path: Path
 ) -> None:

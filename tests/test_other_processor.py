@@ -55,6 +55,7 @@ def test_the_libraries_see_the_processor_that_they_are_shown(
     }
 
 
+@pytest.mark.long
 def test_a_product_comes_out_as_on_a_processor_with_that_cache(folder: Path) -> None:
     # TensorFlow multiplies on one thread what fits into L2: 1040 KiB here.
     small, large = (

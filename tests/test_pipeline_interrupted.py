@@ -107,6 +107,7 @@ def test_a_training_killed_again_and_again_goes_on_to_the_same_bytes(
     assert not [path for path in project.folder.rglob("*.part*") if ".dvc" not in path.parts]
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_with_a_line_and_loses_no_epoch(project: Project, expected: list[str]) -> None:
     dvc = start(project)
     wait_for(project.folder / "data/checkpoints/cnn/state.npz")

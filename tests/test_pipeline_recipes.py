@@ -13,6 +13,7 @@ pytestmark = pytest.mark.slow
 PHASE: dict[str, Any] = {"optimizer": "Adam", "batch_size": 20, "epochs": 2}
 
 
+@pytest.mark.long
 def test_phases_their_metrics_and_the_epoch_that_was_kept_are_reported(project: Project) -> None:
     best = {"restore_best": "val_loss", "metrics": ["AUC"], "loss": "CategoricalFocalCrossentropy"}
     project.set_param("models.dense.training", [PHASE | {"trainable_from": "head"}, PHASE | best])

@@ -198,7 +198,9 @@ def test_a_recipe_that_makes_no_sense_is_an_error(values: dict[str, Any], expect
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "precision", ["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.long)]
+)
 def test_two_runs_give_the_same_bytes_whatever_the_machine_offers(
     project: Path, uninterrupted: Trained, precision: str
 ) -> None:
@@ -289,7 +291,7 @@ def test_tensorflow_tunes_nothing_beside_a_training_or_epochs_would_end_late(
     "precision",
     [
         "float32",
-        "mixed_bfloat16",
+        pytest.param("mixed_bfloat16", marks=pytest.mark.long),
         pytest.param("mixed_float16", marks=pytest.mark.long),
     ],
 )
@@ -317,7 +319,7 @@ def test_a_training_in_steps_that_was_killed_goes_on_to_the_same_bytes_and_snaps
     assert np.load(killed / "data/snapshots/m.npy").shape == (5, SNAPSHOT_UNITS, 8, 8, 1)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_training_that_ran_out_of_disk_goes_on_when_there_is_room(
     project: Path, uninterrupted: Trained
 ) -> None:
@@ -394,7 +396,7 @@ def test_a_state_that_was_cut_off_is_not_believed(project: Path, uninterrupted: 
     assert digests(project) == digests(uninterrupted("float32")[0])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_state_of_another_seed_is_not_resumed_and_gives_another_model(
     project: Path, uninterrupted: Trained
 ) -> None:
@@ -415,7 +417,7 @@ def test_a_gpu_that_is_not_there_is_an_error_before_any_data_is_read(tmp_path: P
     assert done.stderr.startswith("error: device is 'gpu', but TensorFlow sees no GPU")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_devices_share_each_batch_and_learn_what_one_learns(project: Path) -> None:
     printed = run_program(project, "train_on_two_devices.py", "0.0")
     difference, largest = map(float, printed.split()[-2:])

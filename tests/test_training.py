@@ -117,6 +117,7 @@ def test_training_depends_on_no_row_of_the_history_whatever_the_optimizer(
     assert weights(run(tmp_path / "b", often)) == by_epochs
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "options",
     [
@@ -400,6 +401,7 @@ def test_what_is_learned_from_goes_on_to_the_same_bytes(
     assert weights(by_steps) == weights(whole) != weights(run(tmp_path / "plain", EPOCHS))
 
 
+@pytest.mark.long
 def test_phases_go_on_to_the_same_bytes_from_any_row(tmp_path: Path) -> None:
     first = EPOCHS | {"epochs": 2, "trainable_from": "head"}
     phases = [first, EPOCHS | {"epochs": 2, "batch_size": 8}]
@@ -409,6 +411,7 @@ def test_phases_go_on_to_the_same_bytes_from_any_row(tmp_path: Path) -> None:
         assert outcome(resumed(tmp_path / f"{after}", phases, RANDOM, after)) == outcome(whole)
 
 
+@pytest.mark.long
 def test_a_phase_that_stops_early_gives_way_to_the_next_and_frozen_averages_stay(
     tmp_path: Path,
 ) -> None:
