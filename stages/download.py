@@ -38,8 +38,8 @@ class Options(params.Section):
 
     Attributes:
         source: `sample`, `web`, `kaggle`; or a path (relative to the project's top folder) or
-            http(s) URL of photographs (a folder, zip or tar, and perhaps a table of labels) or of
-            files of arrays; or a list.
+            URL (http, https, s3, gs, az) of photographs (a folder, zip or tar, and perhaps a
+            table of labels) or of files of arrays; or a list.
         unlabelled: Path or URL of one archive or folder of photographs to predict.
         subset: Which dataset to take where files of arrays are those of several, as in EMNIST.
         seed: Seeds the sample: which digits are for testing, what the cats and dogs look like.

