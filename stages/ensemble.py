@@ -1,8 +1,8 @@
 """Lets several models answer together: `python -m stages.ensemble ENSEMBLE`.
 
 Nothing is trained: the ensemble's probabilities are the means of its members'. Reads these, in
-`data/predictions/M/` and `data/repeats/KEY/`, and the dataset's `data/splits/D/`. What else lies in
-the first two folders, it moves to `data/leftovers/` first, as `report` does. Writes
+`data/predictions/`, where repeats have theirs too, and the dataset's `data/splits/D/`. What else
+lies in the first folder, it moves to `data/leftovers/` first, as `report` does. Writes
 `reports/ensembles/E.json`, the metrics, and `data/ensembles/E/`:
 
     metrics.json           the same bytes as `reports/ensembles/E.json`: see dvc.yaml
@@ -24,7 +24,7 @@ from stages.results.answers import Answers, examine
 from stages.results.leftovers import clear_away, list_outputs
 from stages.results.reading import existing
 
-FOLDERS = ("data/predictions", "data/repeats")  # that this stage depends on
+PREDICTIONS = Path("data/predictions")  # this stage depends on the whole folder
 
 
 def average(probabilities: Iterable[np.ndarray]) -> np.ndarray:
@@ -33,14 +33,11 @@ def average(probabilities: Iterable[np.ndarray]) -> np.ndarray:
     return np.asarray(mean, np.float32)
 
 
-def read_members(
-    members: list[str], repeats: dict[str, Repeat], part: str, labels: np.ndarray, key: str
-) -> list[np.ndarray]:
+def read_members(members: list[str], part: str, labels: np.ndarray, key: str) -> list[np.ndarray]:
     """Reads what each of `members` says of the images of `part`, float32 [n, classes].
 
     Args:
         members: Names of models and keys of repeats.
-        repeats: All repeats by their keys.
         part: `valid` or `test`.
         labels: The labels of the dataset's images now, uint8 [n].
         key: Where the members stand in `params.yaml`, for error messages.
@@ -50,7 +47,7 @@ def read_members(
     """
     said = []
     for place, member in enumerate(members):
-        folder = Path("data/repeats" if member in repeats else "data/predictions") / member
+        folder = PREDICTIONS / member
         said.append(read_array(existing(folder / f"{part}_probabilities.npy")))
         answered = folder / f"{part}_labels.npy"
         same = len(said[-1]) == len(labels)
@@ -65,7 +62,7 @@ def read_members(
 def add_costs(members: list[str], repeats: dict[str, Repeat]) -> dict[str, int]:
     """Returns the number of members, and the sums of their parameters and multiply-adds."""
     models = [repeats[member].model if member in repeats else member for member in members]
-    found = [read_json(existing(Path(f"data/predictions/{m}/metrics.json"))) for m in models]
+    found = [read_json(existing(PREDICTIONS / m / "metrics.json")) for m in models]
     costs = ("parameters", "multiply_adds")
     return {"members": len(members)} | {cost: sum(each[cost] for each in found) for cost in costs}
 
@@ -90,10 +87,10 @@ def main(name: str) -> None:
     params.check_known(name, ensembles, f"no ensemble '{name}'", "ensembles")
     ensemble, key = ensembles[name], f"ensembles.{name}.members"
     seed = params.read("evaluation.seed", int)
-    clear_away(FOLDERS, list_outputs(params.load()))
+    clear_away([str(PREDICTIONS)], list_outputs(params.load()))
     splits = Path("data/splits") / ensemble.dataset
     valid, test = (
-        (images, average(read_members(ensemble.members, repeats, part, images.labels, key)))
+        (images, average(read_members(ensemble.members, part, images.labels, key)))
         for part in ("valid", "test")
         for images in [read_part(splits, part)]
     )

@@ -35,40 +35,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, PositiveInt
 
 from stages.lib import params
 from stages.lib.command import run
 from stages.lib.files import write_atomically, write_json
-from stages.lib.params import Section
 from stages.lib.splits import Part, Unlabelled, read_part, read_summary, read_unlabelled
 from stages.networks import inspection
+from stages.networks.evaluation import Options, open_model, read_options
 from stages.networks.inspection import inspect
-from stages.networks.keras_file import load_model
 from stages.networks.objectives import Measure, build_metrics
 from stages.networks.recipe import read_recipes
-from stages.networks.runtime import Device, Processor, keras, set_up
+from stages.networks.runtime import keras
 from stages.networks.views import Views, predict
 from stages.results import measures, temperature
 from stages.results.answers import examine, show
 from stages.results.history import kept_row
-from stages.results.submission import Content, submit
-
-
-class Options(Section):
-    """`evaluation`: how all models are evaluated.
-
-    `seed` chooses the images and the hidden units that the pictures show; `submission` says what
-    `submission.csv` holds; `test_time` has the views of an image whose mean counts, by model.
-    """
-
-    device: Device
-    processor: Processor = "any"
-    threads: PositiveInt
-    batch_size: PositiveInt
-    seed: int = Field(ge=0)
-    submission: Content = "class"
-    test_time: dict[str, Views] = Field(default_factory=dict)
+from stages.results.submission import submit
 
 
 def choose_pair(labels: np.ndarray, seed: int) -> np.ndarray:
@@ -178,14 +160,10 @@ def write_outputs(name: str, evaluation: Evaluation) -> None:
 
 def main(name: str) -> None:
     """Evaluates the model named `name` in `params.yaml`."""
-    options = params.read("evaluation", Options)
-    models = params.list_models(params.load())
-    params.check_names(options.test_time, models, "evaluation.test_time.")
+    options = read_options()
     key = params.model_key(name)
     splits = Path("data/splits") / params.read(f"{key}.dataset", str)
-    runtime = set_up(options.device, options.threads, options.processor)
-    model = load_model(Path("data/models") / f"{name}.keras")
-    runtime.check(model)
+    model = open_model(Path("data/models") / f"{name}.keras", options)
     valid, test = read_part(splits, "valid"), read_part(splits, "test")
     unlabelled, counts = read_unlabelled(splits), read_summary(splits)["images"]["train"]
     metrics = read_recipes(f"{key}.training")[-1].metrics

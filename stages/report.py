@@ -1,8 +1,8 @@
 """Writes the tables, the overview and the page about all models: `python -m stages.report`.
 
 Reads every model's `data/history/M.csv` and `data/predictions/M/`, of its dataset what `split` and
-`prepare` wrote, the repeats in `data/repeats/` and the ensembles in `data/ensembles/`. What else
-lies in these folders, it moves to `data/leftovers/` first. Writes
+`prepare` wrote, the repeats in `data/predictions/` and the ensembles in `data/ensembles/`. What
+else lies in these folders, it moves to `data/leftovers/` first. Writes
 
     reports/accuracy.csv, .md   a row a model or ensemble, beside the published figures, and one a
                                 dataset for the answer that needs no image

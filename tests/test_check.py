@@ -183,7 +183,7 @@ def test_a_clone_without_data_is_told_so_in_a_line_a_stage_and_filled(pushed: Pr
     assert f"split@digits: all 10 files: {nowhere}" in lines
     assert lines[-1] == "To mend this: make mend"
     assert check(pushed, "--mend", fails=False)[-1] == "all of it is whole"
-    in_git = ("data/ensembles/", "data/live/", "data/repeats/", "data/timing/")
+    in_git = ("data/ensembles/", "data/live/", "data/timing/")
     assert digests(pushed, "data", "reports") == {
         p: h for p, h in before.items() if not p.startswith(in_git)
     }

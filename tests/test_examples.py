@@ -13,10 +13,11 @@ import pytest
 from conftest import TOP
 from ruamel.yaml import YAML
 
-from stages import download, evaluate, plot, report, split
+from stages import download, plot, report, split
 from stages.lib import params
 from stages.lib.repeats import read_ensembles, read_repeats
 from stages.networks import inspection
+from stages.networks.evaluation import read_options
 from stages.networks.keras_file import save_model
 from stages.networks.network import Network, build_network
 from stages.networks.optimizers import build_optimizer
@@ -47,7 +48,7 @@ def test_a_whole_params_yaml_has_what_dvc_and_all_stages_read(
     shutil.copy(TOP / "examples/amount_of_data.yaml", tmp_path / "params.yaml")
     monkeypatch.chdir(tmp_path)
     assert params.load().keys() >= own.keys()
-    params.read("evaluation", evaluate.Options)
+    read_options()
     params.read("plots", plot.Options)
     params.read("report", report.Options)
     assert len(read_repeats()) == 3 * 5 * 5

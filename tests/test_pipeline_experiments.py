@@ -11,7 +11,7 @@ from conftest import Project
 from stages.lib import params
 from stages.networks.recipe import Recipe
 
-IN_GIT = {"ensembles", "live", "repeats", "timing"}  # of data/
+IN_GIT = {"ensembles", "live", "timing"}  # of data/
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ test_pipeline_graph.py.
 import ast
 import contextlib
 import copy
+import re
 import shutil
 import subprocess
 import sys
@@ -36,7 +37,7 @@ PARAMS["exports"] = {"mnist_cnn": ["onnx"], "tuned": ["litert"]}
 REPEATED = ["mnist_dense", "tuned"]
 PARAMS["repeated"] = {"models": REPEATED, "seeds": [0, 3], "shares": [1]}
 PARAMS["ensembles"] = {"both": {"dataset": "mnist", "members": ["mnist_cnn", "mnist_dense-3-1"]}}
-STAGES = list(YAML(typ="safe").load(TOP / "dvc.yaml")["stages"])
+STAGES = YAML(typ="safe").load(TOP / "dvc.yaml")["stages"]
 FILES = sorted(
     str(path.relative_to(TOP))
     for path in (TOP / "stages").rglob("*")
@@ -49,10 +50,10 @@ FILES = sorted(
 FINE_TUNE = ("fine_tune", "evaluate_fine_tuned", "plot_fine_tuned")
 NEXT = dict(pairwise(["download", "prepare", "split"]))
 NEXT |= dict(pairwise(["train", "evaluate", "plot"])) | dict(pairwise(FINE_TUNE))
-NEXT |= {"ensemble": "plot_ensemble"}
+NEXT |= {"repeat": "evaluate_repeat", "ensemble": "plot_ensemble"}
 SECTIONS = dict.fromkeys(FINE_TUNE, "fine_tuned") | {"export": "exports"}
 SECTIONS |= dict.fromkeys(("ensemble", "plot_ensemble"), "ensembles")
-EVALUATED = ["evaluate@*", "evaluate_fine_tuned@*"]
+EVALUATED = ["evaluate@*", "evaluate_fine_tuned@*", "evaluate_repeat@*"]
 FINE_TUNED = ["fine_tune@F", "evaluate_fine_tuned@F", "plot_fine_tuned@F"]
 RULES = {
     "datasets.D.download": ["download@D", "report"],
@@ -69,7 +70,7 @@ RULES = {
     "fine_tuned.F.published": ["plot_fine_tuned@F", "report"],
     "exports.M": ["export@M"],
     "ensembles.E": ["ensemble@E", "plot_ensemble@E", "report"],
-    "evaluation.batch_size": [*EVALUATED, "export@*", "repeat@*", "report"],
+    "evaluation.batch_size": [*EVALUATED, "export@*", "report"],
     "evaluation.seed": [*EVALUATED, "ensemble@*", "report"],
     "evaluation.threads": [*EVALUATED, "export@*", "report"],
     "evaluation": [*EVALUATED, "report"],
@@ -152,7 +153,7 @@ def rule_of(path: Path_) -> str:
 
 def keys_of(stage: str) -> list[str]:
     """Returns the keys of all stages of one name."""
-    if stage == "repeat":
+    if stage in ("repeat", "evaluate_repeat"):
         return [f"{model}-{seed}-1" for model in REPEATED for seed in (0, 3)]
     return [*PARAMS[SECTIONS.get(stage, "models")]]
 
@@ -178,13 +179,16 @@ def downstream(stages: set[str], params: Any) -> set[str]:
             for stage, section in below.items():
                 entries = params[section].items()
                 after |= {f"{stage}@{each}" for each, m in entries if m["dataset"] == key}
+        repeats = [each for each in keys_of("repeat") if each.startswith(f"{key}-")]
+        if name in ("train", "fine_tune"):
+            after |= {f"repeat@{each}" for each in repeats}
         if name == "train":
             entries = params["fine_tuned"].items()
             after |= {f"fine_tune@{f}" for f, m in entries if m["network"]["start_from"] == key}
         if name in ("evaluate", "evaluate_fine_tuned"):
             after |= {f"export@{key}"} if key in params["exports"] else set()
-            after |= {f"repeat@{each}" for each in keys_of("repeat") if each.startswith(f"{key}-")}
-        if name in ("evaluate", "evaluate_fine_tuned", "repeat"):
+            after |= {f"evaluate_repeat@{each}" for each in repeats}
+        if name in ("evaluate", "evaluate_fine_tuned", "evaluate_repeat"):
             after |= {f"ensemble@{each}" for each in params["ensembles"]}
         waiting += after - found
         found |= after
@@ -329,7 +333,9 @@ def test_adding_removing_and_reordering_models_touches_no_other(
 def test_a_seed_more_is_a_stage_more_and_a_seed_fewer_touches_the_report_alone(
     recorded: Recorded, params_file: Path
 ) -> None:
-    for seeds, added in (([3, 0, 7], {"repeat@mnist_dense-7-1", "repeat@tuned-7-1"}), ([0], set())):
+    new = ("mnist_dense-7-1", "tuned-7-1")
+    more = {f"{stage}@{key}" for stage in ("repeat", "evaluate_repeat") for key in new}
+    for seeds, added in (([3, 0, 7], more), ([0], set())):
         YAML().dump(PARAMS | {"repeated": PARAMS["repeated"] | {"seeds": seeds}}, params_file)
         assert recorded.changed() == added | {"report"}
 
@@ -372,7 +378,8 @@ def listed(recorded: Recorded) -> dict[str, set[str]]:
 def test_a_stage_lists_the_files_that_it_imports_and_no_others(
     listed: dict[str, set[str]], name: str
 ) -> None:
-    module = f"stages/{'train' if name == 'fine_tune' else name.split('_')[0]}.py"
+    command = STAGES[name].get("do", STAGES[name])["cmd"]
+    module = re.sub(r".* -m stages\.(\w+).*", r"stages/\1.py", command)
     for stage in (stage for stage in listed if stage.split("@")[0] == name):
         code = {path for path in listed[stage] if path.endswith(".py")}
         assert code == imported_files(module), stage

@@ -130,16 +130,21 @@ def test_a_member_that_answered_other_images_is_an_error(
         np.array([1, 0, 1, 0], np.uint8),
         np.array([0, 1], np.uint8),
     )
-    assert len(ensemble.read_members(["dense"], {}, "test", same, "key")) == 1
+    assert len(ensemble.read_members(["dense"], "test", same, "key")) == 1
     for labels in (turned, fewer):
         with pytest.raises(UserError, match=r"key\[0\]: dense answered 4 test images, expected"):
-            ensemble.read_members(["dense"], {}, "test", labels, "key")
+            ensemble.read_members(["dense"], "test", labels, "key")
 
 
 def test_one_seed_has_no_standard_deviation() -> None:
     row = {"seeds": 1, "test_accuracy_mean": 0.9, "test_accuracy_sd": None}
     row |= {"test_accuracy_min": 0.9, "test_accuracy_max": 0.9}
     assert over_seeds(row) == ["1 seed: 90.00%"]
+
+
+def stages_of(*keys: str) -> set[str]:
+    """The two stages of each repeat."""
+    return {f"{stage}@{key}" for stage in ("repeat", "evaluate_repeat") for key in keys}
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -159,18 +164,24 @@ def repeated(reproduced: Project, tmp_path_factory: pytest.TempPathFactory) -> P
     project.set_param(
         "ensembles", {"both": {"dataset": "digits", "members": ["dense", "dense-1-1"]}}
     )
-    assert project.repro() == {
-        *("repeat@dense-0-1", "repeat@dense-1-1", "ensemble@both", "plot_ensemble@both", "report")
-    }
+    after = {"ensemble@both", "plot_ensemble@both", "report"}
+    assert project.repro() == stages_of("dense-0-1", "dense-1-1") | after
     return project
 
 
 def test_under_its_own_seed_a_model_comes_out_as_it_is(repeated: Project) -> None:
     data = repeated.folder / "data"
-    own, other = files(data / "repeats/dense-0-1"), files(data / "repeats/dense-1-1")
-    assert own["history.csv"] == (data / "history/dense.csv").read_bytes()
-    for name in ("valid_probabilities.npy", "test_probabilities.npy"):
-        assert own[name] == (data / "predictions/dense" / name).read_bytes()
+    own, other = (
+        files(data / "repeats" / key) | files(data / "predictions" / key)
+        for key in ("dense-0-1", "dense-1-1")
+    )
+    for name, path in (
+        ("history.csv", "history/dense.csv"),
+        ("model.keras", "models/dense.keras"),
+        ("valid_probabilities.npy", "predictions/dense/valid_probabilities.npy"),
+        ("test_probabilities.npy", "predictions/dense/test_probabilities.npy"),
+    ):
+        assert own[name] == (data / path).read_bytes()
         assert own[name] != other[name]
     assert own["metrics.json"] == (repeated.folder / "reports/repeats/dense-0-1.json").read_bytes()
     assert not list(repeated.folder.glob("data/checkpoints/*"))
@@ -180,7 +191,7 @@ def test_an_ensemble_is_the_mean_of_its_members_and_is_evaluated_like_a_model(
     repeated: Project,
 ) -> None:
     data = repeated.folder / "data"
-    members = (data / "predictions/dense", data / "repeats/dense-1-1")
+    members = (data / "predictions/dense", data / "predictions/dense-1-1")
     for name in ("valid_probabilities.npy", "test_probabilities.npy"):
         mean = np.mean([np.load(folder / name) for folder in members], 0, np.float64)
         assert (np.load(data / "ensembles/both" / name) == mean.astype(np.float32)).all()
@@ -227,7 +238,7 @@ def own(repeated: Project, tmp_path: Path) -> Project:
 
 def test_another_share_trains_that_alone_and_draws_accuracy_against_data(own: Project) -> None:
     own.set_param("repeated.shares", [1, 0.3])
-    assert own.repro() == {"repeat@dense-0-0.3", "repeat@dense-1-0.3", "ensemble@both", "report"}
+    assert own.repro() == stages_of("dense-0-0.3", "dense-1-0.3") | {"ensemble@both", "report"}
     assert (own.folder / "reports/overview/amount.png").exists()
     assert "2 seeds" in (own.folder / "reports/index.html").read_text()
     images = [int(row["training_images"]) for row in read_csv(own.folder / "reports/repeats.csv")]
@@ -239,19 +250,38 @@ def test_another_share_trains_that_alone_and_draws_accuracy_against_data(own: Pr
 
 
 @pytest.mark.long
+def test_another_way_to_ask_evaluates_repeats_as_it_does_their_model_and_trains_none(
+    own: Project,
+) -> None:
+    asked = {"evaluate@dense", "evaluate_repeat@dense-0-1", "evaluate_repeat@dense-1-1"}
+    shown = {"plot@dense", "ensemble@both", "plot_ensemble@both", "report"}
+    predictions = own.folder / "data/predictions"
+    before = files(predictions / "dense-0-1")
+    own.set_param("evaluation.test_time", {"dense": {"shift": 1}})
+    assert own.repro() == {"evaluate@cnn"} | asked | shown
+    after = files(predictions / "dense-0-1")
+    for name in ("valid_probabilities.npy", "test_probabilities.npy"):
+        assert after[name] == (predictions / "dense" / name).read_bytes() != before[name]
+    own.set_param("evaluation.batch_size", 7)
+    assert own.repro("evaluate_repeat@dense-0-1", "evaluate_repeat@dense-1-1") == asked
+
+
+@pytest.mark.long
 def test_a_seed_fewer_trains_nothing_and_what_it_leaves_is_moved_away(own: Project) -> None:
-    first = files(own.folder / "data/repeats/dense-0-1")
+    trained, answered = (own.folder / f"data/{of}/dense-0-1" for of in ("repeats", "predictions"))
+    first = files(trained) | files(answered)
     own.set_param("repeated.seeds", [0])
     own.set_param("ensembles.both.members", ["dense", "dense-0-1"])
     printed = own.run("dvc", "repro")
-    assert "so moved to data/leftovers: data/repeats/dense-1-1" in printed
-    assert "reports/repeats/dense-1-1.json" in printed
+    assert "so moved to data/leftovers: data/predictions/dense-1-1" in printed
+    removal = re.findall("rm -r .*", printed)[0]
+    assert {"data/repeats/dense-1-1", "reports/repeats/dense-1-1.json"} <= {*removal.split()}
     assert own.repro() == set()
     own.run("python", "-m", "stages.check")
     # A run anew gives the same bytes, and nothing follows from it.
-    stage = "repeat@dense-0-1"
-    assert own.repro("--force", "--single-item", stage) == {stage}
-    assert files(own.folder / "data/repeats/dense-0-1") == first
+    for stage in ("repeat@dense-0-1", "evaluate_repeat@dense-0-1"):
+        assert own.repro("--force", "--single-item", stage) == {stage}
+    assert files(trained) | files(answered) == first
     assert own.repro() == set()
 
 
@@ -262,14 +292,15 @@ def test_fine_tuned_models_are_repeated_and_repeats_follow_their_model(own: Proj
     tuned = {"dataset": "pictures", "network": network, "training": recipe}
     own.set_param("fine_tuned", {"tuned": tuned})
     own.set_param("repeated.models", ["dense", "tuned"])
-    assert {"repeat@tuned-0-1", "repeat@tuned-1-1", "report"} <= own.repro()
+    assert stages_of("tuned-0-1", "tuned-1-1") | {"report"} <= own.repro()
     data = own.folder / "data"
-    name = "test_probabilities.npy"
-    same = (data / "predictions/tuned" / name).read_bytes()
-    assert (data / "repeats/tuned-0-1" / name).read_bytes() == same
+    same = (data / "predictions/tuned/test_probabilities.npy").read_bytes()
+    assert (data / "predictions/tuned-0-1/test_probabilities.npy").read_bytes() == same
+    same = (data / "models/tuned.keras").read_bytes()
+    assert (data / "repeats/tuned-0-1/model.keras").read_bytes() == same
     # A model whose own training changes is trained again under all seeds.
     own.set_param("models.dense.training.steps", 4)
-    assert {"repeat@dense-0-1", "repeat@dense-1-1"} <= own.repro()
+    assert stages_of("dense-0-1", "dense-1-1") <= own.repro()
 
 
 @pytest.mark.long
@@ -281,6 +312,6 @@ def test_pushed_repeats_are_pulled_and_not_trained_again(own: Project, tmp_path:
     colleague = Project(tmp_path / "colleague/project")
     own.run("git", "clone", "--quiet", ".", str(colleague.folder))
     assert colleague.repro("--pull") == set()
-    for name in ("data/repeats/dense-1-1", "data/ensembles/both"):
+    for name in ("data/repeats/dense-1-1", "data/predictions/dense-1-1", "data/ensembles/both"):
         assert files(colleague.folder / name) == files(own.folder / name)
     assert colleague.run("git", "status", "--porcelain") == ""

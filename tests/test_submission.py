@@ -79,7 +79,7 @@ def test_two_photographs_of_one_name_are_an_error(
 
 
 def test_another_content_is_an_error_that_names_the_two(tmp_path: Path) -> None:
-    from stages.evaluate import Options
+    from stages.networks.evaluation import Options
 
     (tmp_path / "params.yaml").write_text(
         "evaluation: {device: cpu, threads: 1, batch_size: 2, seed: 0, submission: classes}\n"

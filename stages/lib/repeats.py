@@ -55,6 +55,16 @@ def read_repeats() -> dict[str, Repeat]:
     return {repeat.key: repeat for repeat in repeats}
 
 
+def find_repeat(model: str, seed: str, share: str) -> Repeat:
+    """Returns the repeat of `params.yaml` that the arguments of a command name."""
+    repeats = read_repeats()
+    key = f"{model}-{seed}-{share}"
+    if key not in repeats:
+        known = ", ".join(repeats) or "none"
+        raise UserError(f"params.yaml: repeated: gives no repeat '{key}' (known: {known})")
+    return repeats[key]
+
+
 def read_ensembles() -> dict[str, Ensemble]:
     """Returns the ensembles that `params.yaml` asks for, by their names.
 

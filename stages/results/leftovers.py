@@ -16,12 +16,9 @@ from stages.lib.params import list_models
 
 PLACE = Path("data/leftovers")
 # The report depends on these.
-REPORTED = (
-    *("data/arrays", "data/ensembles", "data/history", "data/predictions", "data/repeats"),
-    "data/splits",
-)
+REPORTED = ("data/arrays", "data/ensembles", "data/history", "data/predictions", "data/splits")
 OTHERS = (
-    *("data/exports", "data/models", "data/raw", "data/snapshots", "data/timing"),
+    *("data/exports", "data/models", "data/raw", "data/repeats", "data/snapshots", "data/timing"),
     *("reports/ensembles", "reports/exports", "reports/figures", "reports/metrics"),
     *("reports/models", "reports/repeats"),
 )

@@ -22,7 +22,7 @@ def read_table_of(repeats: Iterable[Repeat]) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     for repeat in sorted(repeats, key=lambda each: (each.model, each.share, each.seed)):
-        metrics = read_json(existing(Path(f"data/repeats/{repeat.key}/metrics.json")))
+        metrics = read_json(existing(Path(f"data/predictions/{repeat.key}/metrics.json")))
         rows.append(repeat._asdict() | {name: metrics[name] for name in COLUMNS[3:]})
     # As objects, a share of 1 stays the integer that params.yaml has.
     return pd.DataFrame(rows, columns=COLUMNS, dtype=object)
