@@ -32,6 +32,13 @@ DOWNLOAD = ("dvc", "repro", "--force", "download@digits")
 NEWER = "; `dvc repro` takes what is newer from its cache"
 
 
+def test_after_all_of_data_was_removed_everything_comes_from_the_cache(project: Project) -> None:
+    shutil.rmtree(project.folder / "data")
+    assert recover(project) == []
+    assert project.repro() == set()
+    assert (project.folder / "data/models/dense.keras").exists()
+
+
 def test_what_a_killed_dvc_left_is_mended_and_nothing_runs_again(project: Project) -> None:
     lock, rwlock = project.folder / "dvc.lock", project.folder / ".dvc/tmp/rwlock"
     whole = lock.read_bytes()
