@@ -1,4 +1,5 @@
 # make reproduce: the whole pipeline; what a colleague ran comes from the remote, if there is one.
+# make reproduce JOBS=4: the same, four stages at once where they do not need each other.
 # make test: style, types and all tests.
 # make test-long: the tests that take minutes: thousands of damaged files, and peak memory.
 # make test-faults: kills, full disks and the like; one command recovers from each.
@@ -18,6 +19,7 @@ VENV := .venv
 UV := uv==0.13.9
 pip = $(VENV)/bin/python -m pip install --quiet
 install = $(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(VENV) -r $(1) || $(pip) -r $(1)
+repro = $(if $(JOBS),python -m stages.side_by_side --jobs '$(JOBS)',dvc repro)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -29,7 +31,7 @@ help:
 
 reproduce: $(VENV)/installed
 	python -m stages.recover
-	remote=$$(dvc config core.remote) && dvc repro $${remote:+--pull}
+	remote=$$(dvc config core.remote) && $(repro) $${remote:+--pull}
 	@echo "The report: $$PWD/reports/index.html"
 
 verify: $(VENV)/installed

@@ -14,6 +14,7 @@ from markdown_it.token import Token
 RUN_ELSEWHERE = {
     "make test": ".ci/run",
     "make reproduce": ".ci/run",
+    "make reproduce JOBS=4": "tests/test_makefile.py",
     "make verify": "tests/test_verify.py",
     "make check": "tests/test_check.py",
     "dvc queue start": "tests/test_pipeline_experiments.py",

@@ -60,6 +60,9 @@ def test_make_installs_into_the_project_alone_and_runs_it_whatever_its_path(
     assert "Data and pipelines are up to date." in printed
     assert f"The report: {made.folder}/reports/index.html" in printed
     assert "of the user" not in printed
+    assert "Data and pipelines are up to date." in made.run("make", "reproduce", "JOBS=4")
+    lines = made.run("make", "reproduce", "JOBS=two", fails=True).splitlines()
+    assert "error: JOBS is 'two', expected how many stages may run at once: 1 or more" in lines
     now = set(tmp_path.rglob("*")) - set(made.folder.rglob("*"))
     assert {path for path in now - beside if "home" not in path.parts} == set()
     assert made.run(".venv/bin/tiny") == "installed\n"
