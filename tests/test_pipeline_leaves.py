@@ -13,8 +13,10 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
-from itertools import pairwise
+from functools import reduce
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -198,8 +200,21 @@ def downstream(stages: set[str], params: Any) -> set[str]:
 
 # A change of `repeated` is one of the stages that there are: a test of its own is below.
 LEAVES = [leaf for leaf in leaves(PARAMS) if leaf[0] != "repeated"]
-# A second's work each: the first of each rule in `make test`, the others in `make test-long`.
+# Some seconds' work each: the first of each rule changes alone. Of the others, which no stage of
+# another model or dataset can hide, one of each entry changes at once.
 FIRST = {rule_of(path): path for path in reversed(LEAVES)}.values()
+OTHERS = [path for path in LEAVES if path not in FIRST]
+
+
+def at_once() -> list[list[Path_]]:
+    """Returns the other values in groups, one of each dataset, model and so on in a group."""
+    alone, entries = [], defaultdict(list)
+    for path in OTHERS:
+        if {"D", "M", "F", "E"} & {*rule_of(path).split(".")}:
+            entries[path[:2]].append(path)
+        else:  # it affects stages of all
+            alone.append([path])
+    return alone + [[path for path in group if path] for group in zip_longest(*entries.values())]
 
 
 def dotted(path: Path_) -> str:
@@ -283,16 +298,21 @@ def test_nothing_has_changed_when_all_is_recorded(recorded: Recorded) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "leaf",
-    [p if p in FIRST else pytest.param(p, marks=pytest.mark.long) for p in LEAVES],
-    ids=dotted,
-)
+@pytest.mark.parametrize("leaf", FIRST, ids=dotted)
 def test_a_changed_value_changes_the_stages_it_affects_and_no_others(
     recorded: Recorded, params_file: Path, leaf: Path_
 ) -> None:
     YAML().dump(with_change(PARAMS, leaf), params_file)
     assert recorded.changed() == touched(leaf)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("group", at_once(), ids=len)
+def test_every_other_value_does_too(
+    recorded: Recorded, params_file: Path, group: list[Path_]
+) -> None:
+    YAML().dump(reduce(with_change, group, PARAMS), params_file)
+    assert recorded.changed() == set().union(*map(touched, group))
 
 
 @pytest.mark.slow
