@@ -184,6 +184,7 @@ def test_no_entry_of_dvc_lock_is_lost_and_their_order_is_that_of_a_plain_run(
     assert names == ["a2", "a1", "b0", "b1", "b2", "b3", "b4", "c"]
 
 
+@pytest.mark.slow
 def test_each_line_comes_whole_behind_the_name_of_its_stage_and_a_bar_in_its_last_state(
     small: Project,
 ) -> None:
@@ -198,6 +199,7 @@ def test_each_line_comes_whole_behind_the_name_of_its_stage_and_a_bar_in_its_las
     assert all(re.match("[ab]: ", line) for line in lines)
 
 
+@pytest.mark.slow
 def test_each_stage_has_a_gpu_to_itself(small: Project, tmp_path: Path) -> None:
     small.set_param("training.device", "auto")
     programs = tmp_path / "programs"
@@ -223,6 +225,7 @@ def test_each_stage_has_a_gpu_to_itself(small: Project, tmp_path: Path) -> None:
         assert set(re.findall(rf"^\w: on (.*) {device}", printed, re.MULTILINE)) == seen
 
 
+@pytest.mark.slow
 def test_it_waits_for_what_another_dvc_has_locked(small: Project) -> None:
     shell(small, {"a": ("sleep 3; echo > a",), "b": ("cp a b", "a")})
     rwlock = small.folder / ".dvc/tmp/rwlock"
@@ -248,6 +251,7 @@ def test_it_waits_for_what_another_dvc_has_locked(small: Project) -> None:
     assert small.repro() == set()
 
 
+@pytest.mark.slow
 def test_with_a_remote_it_brings_what_others_ran(small: Project, tmp_path: Path) -> None:
     shell(small, {"a": ("echo > a",), "b": ("echo > b",), "c": ("cat a b > c", "a", "b")})
     small.repro()
