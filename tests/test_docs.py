@@ -52,6 +52,8 @@ ALL_BLOCKS = [block for page in PAGES for block in blocks(page)]
 RUN_PAGES = [
     page for page in PAGES if any(b.language == "bash" and not b.needs for b in blocks(page))
 ]
+# Their commands take a minute each.
+MINUTES = {"docs/compare.md", "docs/models.md", "docs/share.md"}
 
 
 def commands(block: Block) -> list[str]:
@@ -365,7 +367,10 @@ def type_in(project: Project, block: Block) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", RUN_PAGES)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[pytest.mark.long] if page in MINUTES else []) for page in RUN_PAGES],
+)
 def test_the_commands_of_a_page_run_in_their_order(page: str, reader: Project) -> None:
     for block in blocks(page):
         if block.needs:

@@ -69,6 +69,7 @@ def test_adding_a_model_trains_that_model_only_and_removing_it_only_rewrites_the
     assert project.repro() == set(), "without its files, all is as it was before"
 
 
+@pytest.mark.long
 def test_changing_the_image_size_runs_all_stages_below_that_dataset(project: Project) -> None:
     project.set_param("datasets.pictures.prepare.image_size", 12)
     assert project.repro() == stages(
@@ -76,6 +77,7 @@ def test_changing_the_image_size_runs_all_stages_below_that_dataset(project: Pro
     )
 
 
+@pytest.mark.long
 def test_changing_a_splits_seed_runs_from_that_split_on(project: Project) -> None:
     project.set_param("datasets.digits.split.seed", 1)
     assert project.repro() == stages("split@digits train@dense evaluate@dense plot@dense report")
