@@ -29,6 +29,11 @@ MODULE_OF_ARGUMENT = {
     "layer": (keras.layers, keras.layers.Layer),
     "inner_optimizer": (keras.optimizers, keras.optimizers.Optimizer),
 }
+# Layers that Keras 3.15 computes wrongly in a compiled function, as all training is; tests show it.
+FAULTY_LAYERS = {
+    "RandomElasticTransform": "it puts the first image of a batch in the place of others",
+    "AugMix": "it chooses its changes once for many batches",
+}
 
 
 def build(spec: Spec, module: ModuleType, kind: type, key: str) -> Any:
@@ -50,6 +55,11 @@ def build(spec: Spec, module: ModuleType, kind: type, key: str) -> Any:
         ]
         raise UserError(unknown_name(module, name, known, key))
     path = f"{key}.{name}"
+    if module is keras.layers and name in FAULTY_LAYERS:
+        raise UserError(
+            f"params.yaml: {path}: Keras computes this layer wrongly in training: "
+            f"{FAULTY_LAYERS[name]}; take another, such as RandomPerspective or RandAugment"
+        )
     check_arguments(make, arguments, path)
     values = {
         argument: _build_nested(argument, value, f"{path}.{argument}")
