@@ -33,9 +33,9 @@ from stages.lib.command import UserError, run
 from stages.lib.splits import read_summary
 from stages.results import temperature
 from stages.sources.arrays import Image
-from stages.sources.decoding import MAX_PIXELS, Interpolation, decode_ahead, decode_image, resize
+from stages.sources.decoding import decode_ahead, decode_image, resize
 from stages.sources.digits import to_digit
-from stages.sources.formats import Format
+from stages.sources.formats import Format, Photos
 from stages.sources.image_files import Content, read_contents
 
 BATCH_SIZE = 250
@@ -84,19 +84,24 @@ def classify(
 
 
 def to_pixels(
-    content: Content,
-    shape: tuple[int, int, int],
-    interpolation: Interpolation,
-    max_pixels: int = MAX_PIXELS,
+    content: Content, shape: tuple[int, int, int], prepared: Photos | None = None
 ) -> Pixels:
-    """Returns a file's image as uint8 `shape` (the network's), or why there is none."""
+    """Returns a file's image as uint8 `shape` (the network's), or why there is none.
+
+    A photograph becomes what `prepared` made of those that the network knows.
+    """
     height, width, channels = shape
-    decoded = content if isinstance(content, str) else decode_image(content, max_pixels)
+    if isinstance(content, str):
+        return content
+    if prepared is None:
+        decoded = decode_image(content)
+    else:
+        decoded = decode_image(content, prepared.max_pixels, prepared.enough)
     if isinstance(decoded, str):
         return decoded
     if channels == 1:
         return to_digit(decoded.image, height, width)
-    return resize(decoded.image, height, width, interpolation)
+    return resize(decoded.image, height, width, prepared.interpolation if prepared else "area")
 
 
 def read_input_shape(path: Path, name: str) -> tuple[int, int, int]:
@@ -226,12 +231,11 @@ def main(*arguments: str) -> None:
     shape = read_input_shape(path, options.name)
     classes = read_classes(dataset)
     prepared = params.read(f"datasets.{dataset}.prepare", Format).root
-    interpolation: Interpolation = getattr(prepared, "interpolation", "area")
-    max_pixels: int = getattr(prepared, "max_pixels", MAX_PIXELS)
+    photos = prepared if isinstance(prepared, Photos) else None
 
     images = decode_ahead(
         read_contents(list_paths(options.images)),
-        lambda content: to_pixels(content, shape, interpolation, max_pixels),
+        lambda content: to_pixels(content, shape, photos),
     )
     answers = classify(images, lambda: load_model(path, classes), classes)
     # A path need not be valid UTF-8: write its bytes back as they came in.

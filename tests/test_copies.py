@@ -62,6 +62,11 @@ CHANGES: dict[str, Change] = {
 }
 
 
+def whole(image: np.ndarray) -> Fingerprint:
+    height, width = image.shape[:2]
+    return fingerprint(image, width, height)
+
+
 def find(
     images: list[np.ndarray],
     labels: list[str] | None = None,
@@ -73,7 +78,7 @@ def find(
         [f"{at}.jpg" for at in range(count)],
         labels or ["cat"] * count,
         parts or ["train"] * count,
-        [fingerprint(image) for image in images],
+        [whole(image) for image in images],
         mode,
     )
 
@@ -82,7 +87,7 @@ def find(
 def test_the_perceptual_hash_is_that_of_imagehash(seed: int) -> None:
     small = cv2.resize(draw(seed)[..., 0], (32, 32), interpolation=cv2.INTER_AREA)
     image = np.asarray(small, np.uint8)
-    found = fingerprint(np.zeros((1, 1, 3), np.uint8))._replace(thumbnail=image)
+    found = whole(np.zeros((1, 1, 3), np.uint8))._replace(thumbnail=image)
     expected = int(str(imagehash.phash(Image.fromarray(image))), 16)
     assert perceptual_hashes([found]).tolist() == [expected]
 
@@ -186,7 +191,7 @@ def test_rows_of_the_tables_are_rows_of_the_parts_images(tmp_path: Path) -> None
     parts = ["train", "train", "train", "train", "test", "train"]
     labels = ["cat", "cat", "cat", "dog", "cat", "dog"]
     names = [f"{at}.jpg" for at in range(6)]
-    prints = [fingerprint(image) for image in images]
+    prints = [whole(image) for image in images]
     files = {name: tmp_path / name for name in FILES}
     copies = find_copies(names, labels, parts, prints, "drop")
     write_copies(files, copies, names, labels, parts, prints)
@@ -225,8 +230,8 @@ def noise(height: int, width: int, low: int = 0, high: int = 256) -> np.ndarray:
 def test_each_check_finds_its_kind_and_nothing_else(
     image: np.ndarray, expected: str | None
 ) -> None:
-    others = [fingerprint(noise(100, 100))] * 9
-    found = check_photographs([*others, fingerprint(image)])
+    others = [whole(noise(100, 100))] * 9
+    found = check_photographs([*others, whole(image)])
     assert {check for check, _, _ in found} - {"little content"} == {expected} - {
         None,
         "little content",
@@ -357,7 +362,7 @@ def test_the_copies_among_real_photographs_are_those_that_people_see() -> None:
             if name.endswith(".jpg"):
                 data = np.frombuffer(archive.read(name), np.uint8)
                 image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
-                prints.append(fingerprint(np.asarray(image, np.uint8)))
+                prints.append(whole(np.asarray(image, np.uint8)))
                 names.append(name)
     labels = [name[6:9] for name in names]
     copies = find_copies(names, labels, ["train"] * len(names), prints, "drop")
@@ -375,5 +380,5 @@ def test_the_copies_among_real_photographs_are_those_that_people_see() -> None:
 
 
 def test_a_fingerprint_is_small() -> None:
-    found: Fingerprint = fingerprint(draw(0, 700, 900))
+    found = whole(draw(0, 700, 900))
     assert found.thumbnail.nbytes + found.levels.nbytes + len(found.digest) < 2000

@@ -160,6 +160,45 @@ def test_what_is_no_image_says_so(content: bytes | None, reason: str) -> None:
     assert decode_image(content) == reason
 
 
+# Reduced while it is decoded
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_jpeg_is_reduced_to_the_smallest_share_that_is_enough(orientation: int) -> None:
+    image = scene(301, 403)
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    content = saved(image, "JPEG", exif=exif)
+    whole = opened(content)
+    for enough, by in ((302, 1), (152, 1), (151, 2), (77, 2), (76, 4), (39, 4), (38, 8), (1, 8)):
+        found = decode_image(content, enough=enough)
+        assert isinstance(found, Decoded)
+        height, width = whole.image.shape[:2]
+        assert found.image.shape == (-(-height // by), -(-width // by), 3)
+        assert (found.width, found.height) == (width, height)
+        alike = cv2.resize(whole.image, found.image.shape[1::-1], interpolation=cv2.INTER_AREA)
+        assert np.abs(found.image.astype(int) - alike).mean() < 5  # it rounds up
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "JPEG"])
+def test_no_other_kind_is_reduced(kind: str) -> None:
+    found = decode_image(large(kind), enough=10)
+    assert isinstance(found, Decoded)
+    assert found.image.shape == (300, 400, 3)
+    assert (found.width, found.height) == (400, 300)
+
+
+def test_a_damaged_jpeg_is_found_when_it_is_reduced_too() -> None:
+    content = large("JPEG")
+    assert decode_image(content[:-2], enough=10) == "cut off"
+    end = 4 + int.from_bytes(content[4:6], "big")
+    stray = content[:end] + b"stray" + content[end:]
+    found = decode_image(stray, enough=100)
+    assert isinstance(found, Decoded)
+    assert found.notes == opened(stray).notes != ()
+    assert found.image.shape == (150, 200, 3)
+
+
 # Size, before the pixels
 
 

@@ -548,7 +548,7 @@ def test_real_photographs_are_prepared_as_they_are(raw: Path) -> None:
         entries = [(name, archive.read(name)) for name in sorted(names)]
     write_zip(raw / "train.zip", entries)
     (raw / "test1.zip").symlink_to(SHARED / "dogs-vs-cats-test1.zip")
-    found = prepared(raw, image_size=50)
+    found = prepared(raw, image_size=50, decoding="full")
     assert found["left_out"] == {}
     assert found["summary"]["images_per_class"] == {"cat": 150, "dog": 150}
     assert found["unlabelled_names"].tolist() == [str(number) for number in range(1, 501)]
@@ -559,6 +559,12 @@ def test_real_photographs_are_prepared_as_they_are(raw: Path) -> None:
         assert blue_first is not None
         expected = cv2.resize(blue_first, (50, 50), interpolation=cv2.INTER_AREA)[..., ::-1]
         np.testing.assert_array_equal(found["images"][place], expected)
+    # What is reduced while it is decoded hardly differs, and `area` is where it does not.
+    reduced = prepared(raw, image_size=50)["images"]
+    assert 0.5 < np.abs(reduced.astype(int) - found["images"]).mean() < 3
+    linear: dict[str, Any] = {"image_size": 50, "interpolation": "linear"}
+    smooth, same = prepared(raw, **linear), prepared(raw, **linear, decoding="full")
+    np.testing.assert_array_equal(smooth["images"], same["images"])
 
 
 @needs_shared

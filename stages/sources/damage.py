@@ -2,6 +2,7 @@
 
 import re
 import zlib
+from functools import partial
 from typing import Literal, NamedTuple
 
 import simplejpeg
@@ -32,7 +33,7 @@ class Jpeg(NamedTuple):
     notes: tuple[str, ...]
 
 
-def decode_jpeg(content: bytes, colours: str) -> Jpeg | str:
+def decode_jpeg(content: bytes, colours: str, least: tuple[int, int] | None = None) -> Jpeg | str:
     """Decodes a JPEG, and takes libjpeg's warnings for what they are.
 
     libjpeg repairs what it can. Where it warns of lost data, the picture is damaged. Stray bytes
@@ -44,6 +45,8 @@ def decode_jpeg(content: bytes, colours: str) -> Jpeg | str:
     Args:
         content: The file's bytes.
         colours: `RGB` or `CMYK`.
+        least: The height and width to reduce the picture to: a half, a quarter or an eighth of
+            its own, rounded up.
 
     Returns:
         The picture, or the reason why there is none.
@@ -54,14 +57,16 @@ def decode_jpeg(content: bytes, colours: str) -> Jpeg | str:
     """
     if content.count(SCAN_MARKER) > MAX_SCANS:
         return f"damaged: more than {MAX_SCANS} scans"
+    height, width = least or (0, 0)
+    decode = partial(simplejpeg.decode_jpeg, content, colours, min_height=height, min_width=width)
     try:
-        return Jpeg(simplejpeg.decode_jpeg(content, colours, strict=True), ())
+        return Jpeg(decode(strict=True), ())
     except ValueError as error:
         warning = str(error)
     stray = STRAY.match(warning)
     if stray and stray[2] != "d9":
         clean = remove_stray_bytes(content)
-        found = decode_jpeg(clean, colours) if len(clean) < len(content) else None
+        found = decode_jpeg(clean, colours, least) if len(clean) < len(content) else None
         if not isinstance(found, Jpeg):
             return found or describe(warning)
         return found._replace(notes=("stray bytes between two segments", *found.notes))
@@ -71,7 +76,7 @@ def decode_jpeg(content: bytes, colours: str) -> Jpeg | str:
         return describe(warning)
     note = f"{stray[1]} stray bytes before its end" if stray else warning.removeprefix("Warning: ")
     try:
-        return Jpeg(simplejpeg.decode_jpeg(content, colours, strict=False), (note,))
+        return Jpeg(decode(strict=False), (note,))
     except ValueError:
         raise UncheckedError(note) from None
 

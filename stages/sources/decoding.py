@@ -34,6 +34,7 @@ from stages.sources.headers import (
 )
 from stages.sources.kinds import READ, START, looks_like
 from stages.sources.pixels import (
+    LYING,
     from_deep,
     from_inks,
     from_pillow,
@@ -47,6 +48,9 @@ Interpolation = Literal[
 ]
 
 MAX_PIXELS = 100_000_000
+# By how much libjpeg-turbo reduces a JPEG while it decodes; by other numbers it takes longer. It
+# rounds up.
+REDUCTIONS = (8, 4, 2, 1)
 # What is decoded at once, in bytes: with the next file, and with Python and OpenCV, the process
 # stays below 1.5 GB.
 READ_AHEAD_BYTES = 1_200_000_000
@@ -65,12 +69,16 @@ class Decoded(NamedTuple):
     """A decoded image.
 
     Attributes:
-        image: uint8 [height, width, 3], RGB.
+        image: uint8 [height, width, 3], RGB; a JPEG's may be reduced by 2, 4 or 8.
+        width: Of the original, in pixels.
+        height: Of the original, in pixels.
         notes: What a person may want to know of it; mostly nothing.
     """
 
     image: Image
-    notes: tuple[str, ...]
+    width: int
+    height: int
+    notes: tuple[str, ...] = ()
 
 
 class Resized(NamedTuple):
@@ -155,9 +163,8 @@ def estimate_memory(content: object) -> int:
 
 def to_square(decoded: Decoded, size: int, interpolation: Interpolation) -> Resized:
     """Resizes a decoded image to a square of `size` pixels: see `resize`."""
-    height, width = decoded.image.shape[:2]
     image = resize(decoded.image, size, size, interpolation)
-    return Resized(image, width, height, decoded.notes)
+    return Resized(image, decoded.width, decoded.height, decoded.notes)
 
 
 def resize(image: Image, height: int, width: int, interpolation: Interpolation) -> Image:
@@ -166,7 +173,9 @@ def resize(image: Image, height: int, width: int, interpolation: Interpolation) 
     return np.asarray(cv2.resize(image, (width, height), interpolation=flag), np.uint8)
 
 
-def decode_image(content: bytes | None, max_pixels: int = MAX_PIXELS) -> Decoded | str:
+def decode_image(
+    content: bytes | None, max_pixels: int = MAX_PIXELS, enough: int | None = None
+) -> Decoded | str:
     """Decodes an image, turned as its EXIF data say, on white where it is transparent.
 
     The kind is told by the content. Of several pictures in a file, the first is taken. A file that
@@ -177,6 +186,8 @@ def decode_image(content: bytes | None, max_pixels: int = MAX_PIXELS) -> Decoded
         content: The file's bytes; None if its archive does not give them.
         max_pixels: An image with more is refused before it is decoded, and so is one that takes
             more than `MOST_BYTES_PER_PIXEL` bytes for each of these to decode.
+        enough: A JPEG may be decoded at the smallest of a half, a quarter and an eighth that has
+            so many pixels in height and width, which takes less than half the time.
 
     Returns:
         The image, or the reason why there is none.
@@ -195,7 +206,7 @@ def decode_image(content: bytes | None, max_pixels: int = MAX_PIXELS) -> Decoded
     decoded: Decoded | str = ""
     for _ in range(2):
         try:
-            decoded = _decode(content, kind, header)
+            decoded = _decode(content, kind, header, enough)
         except MemoryError:
             decoded = TOO_MUCH_MEMORY
         except Exception as error:  # Pillow raises many kinds on a damaged file
@@ -234,15 +245,19 @@ def _read_header(content: bytes, max_pixels: int) -> Header | str:
     return header
 
 
-def _decode(content: bytes, kind: str, header: Header) -> Decoded | str:
+def _decode(content: bytes, kind: str, header: Header, enough: int | None) -> Decoded | str:
     notes: tuple[str, ...] = ()
     if kind == "JPEG":
         try:
-            jpeg = decode_jpeg(content, "CMYK" if header.cmyk else "RGB")
+            least = _reduced_size(header, enough) if enough else None
+            jpeg = decode_jpeg(content, "CMYK" if header.cmyk else "RGB", least)
             if isinstance(jpeg, str):
                 return jpeg
             colours = from_inks(jpeg.image) if header.cmyk else jpeg.image
-            return Decoded(turn(colours, header.orientation), jpeg.notes)
+            width, height = header.width, header.height
+            if header.orientation in LYING:
+                width, height = height, width
+            return Decoded(turn(colours, header.orientation), width, height, jpeg.notes)
         except UncheckedError as note:
             notes = (str(note),)
     elif kind == "PNG":
@@ -278,4 +293,11 @@ def _decode(content: bytes, kind: str, header: Header) -> Decoded | str:
         notes += more
         cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)  # OpenCV's order is blue, green, red
         del stored
-    return Decoded(turn(image, orientation), notes)
+    image = turn(image, orientation)
+    return Decoded(image, image.shape[1], image.shape[0], notes)
+
+
+def _reduced_size(header: Header, enough: int) -> tuple[int, int]:
+    """Returns height and width of the smallest reduction that has `enough` pixels in both."""
+    sizes = [(-(-header.height // by), -(-header.width // by)) for by in REDUCTIONS]
+    return next((size for size in sizes if min(size) >= enough), sizes[-1])

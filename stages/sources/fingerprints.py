@@ -30,7 +30,7 @@ class Fingerprint(NamedTuple):
     """What tells copies of a photograph, and how good it is; 2 kB.
 
     Attributes:
-        digest: SHA-256 of the size and the pixels.
+        digest: SHA-256 of the size and the pixels, as they were decoded.
         thumbnail: uint8 [32, 32], grey.
         width: In pixels.
         height: In pixels.
@@ -49,13 +49,14 @@ class Fingerprint(NamedTuple):
     edges: float
 
 
-def fingerprint(image: Image) -> Fingerprint:
+def fingerprint(image: Image, width: int, height: int) -> Fingerprint:
     """Returns what tells copies of a photograph, and how good it is.
 
     Args:
-        image: uint8 [height, width, 3], RGB, at its full size.
+        image: uint8 [rows, columns, 3], RGB, as it was decoded, which may be reduced.
+        width: Of the original, in pixels.
+        height: Of the original, in pixels.
     """
-    height, width = image.shape[:2]
     digest = hashlib.sha256(b"%dx%d:" % (width, height))
     digest.update(np.ascontiguousarray(image).data)
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)

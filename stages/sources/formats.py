@@ -110,6 +110,9 @@ class Photos(Section):
     Attributes:
         image_size: Height and width of the resized images in pixels.
         interpolation: OpenCV's name for the method of resizing.
+        decoding: `scaled` decodes a JPEG at a half, a quarter or an eighth, where that leaves
+            twice `image_size`; `full` at its own size. `scaled` for the interpolation `area`,
+            which hardly sees a difference, if left out; else `full`.
         labels: Where a photograph's class comes from: `folder`, `name` (as in cat.0.jpg), a
             pattern with one group that fits whole names without their suffix, or a table. It can
             be left out where one reading is possible.
@@ -124,6 +127,7 @@ class Photos(Section):
     format: Literal["photos"]
     image_size: Annotated[int, Field(ge=1)] = 50
     interpolation: Interpolation = "area"
+    decoding: Literal["scaled", "full"] | None = None
     labels: Annotated[str, BeforeValidator(_check_labels)] | Table | None = None
     classes: dict[str, list[str]] = Field(default_factory=dict)
     unlabelled: list[str] = Field(default_factory=list)
@@ -131,6 +135,12 @@ class Photos(Section):
     max_pixels: Annotated[int, Field(ge=1)] = MAX_PIXELS
     max_broken: Annotated[float, Field(ge=0, le=1)] = 0.1
     duplicates: Literal["drop", "keep"] = "drop"
+
+    @property
+    def enough(self) -> int | None:
+        """How many pixels a JPEG that is decoded at less than its size keeps; None: at its size."""
+        chosen = self.decoding or ("scaled" if self.interpolation == "area" else "full")
+        return 2 * self.image_size if chosen == "scaled" else None
 
     @field_validator("classes")
     @classmethod

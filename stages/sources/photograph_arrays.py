@@ -200,11 +200,13 @@ def read_photographs(
     """
 
     def decode(content: bytes | str) -> Read | str:
-        decoded = content if isinstance(content, str) else decode_image(content, options.max_pixels)
+        if isinstance(content, str):
+            return content
+        decoded = decode_image(content, options.max_pixels, options.enough)
         if isinstance(decoded, str):
             return decoded
         resized = to_square(decoded, options.image_size, options.interpolation)
-        return Read(resized, fingerprint(decoded.image))
+        return Read(resized, fingerprint(decoded.image, decoded.width, decoded.height))
 
     contents = ((photograph, photograph.member.read()) for photograph in photographs)
     yield from decode_ahead(contents, decode, workers)

@@ -25,6 +25,8 @@ TURNS: dict[int, Callable[[Image], cv2.typing.MatLike]] = {
     7: lambda image: cv2.rotate(cv2.transpose(image), cv2.ROTATE_180),
     8: lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
+# The orientations that exchange width and height.
+LYING = (5, 6, 7, 8)
 
 Deep = NDArray[np.uint16]
 
