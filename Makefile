@@ -3,6 +3,7 @@
 # make test: style, types and all tests.
 # make test-long: the tests that take minutes: thousands of damaged files, and peak memory.
 # make test-faults: kills, full disks and the like; one command recovers from each.
+# make benchmark: measures the speed, most of an hour, and writes it into docs/performance.md.
 # make verify: runs the last commit afresh elsewhere and compares every output.
 # make check: hashes every output here and in the remote, and names what is damaged.
 # make mend: restores what make check names.
@@ -24,7 +25,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test test-long test-faults verify check mend check-gpu tensorboard requirements
+.PHONY: help reproduce test test-long test-faults benchmark verify check mend check-gpu tensorboard requirements
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -62,6 +63,9 @@ test-long: $(VENV)/installed-dev
 
 test-faults: $(VENV)/installed-dev
 	pytest -m faults --numprocesses 3  # they wait a third of their time
+
+benchmark: $(VENV)/installed-dev
+	PYTHONPATH=.:tests:tests/benchmarks python tests/benchmarks/run.py
 
 # requirements*.txt are compiled from requirements*.in, for all three versions of Python at once.
 requirements: $(VENV)/installed

@@ -18,8 +18,8 @@ from other_processor import PROCESSORS, Processor, environment, why_not
 from ruamel.yaml import YAML
 
 OWN_PARAMS: Any = YAML(typ="safe").load(TOP / "params.yaml")
-# The smallest and the largest caches, and both makes.
-EXTREMES = ("Skylake, small", "4 MiB of L2", "1 GiB of L3")
+# The smallest and the largest caches and what lies between, of both makes.
+SHOWN = ("Skylake, small", "4 MiB of L2", "1 GiB of L3", "Zen 2", "Skylake-SP", "Sapphire Rapids")
 # Every layer, activation, initializer and optimizer, on images of 12 pixels.
 EVERYTHING = [str(TOP / "tests/programs/compute_everything.py"), "12"]
 OUTPUTS = ("models", "history", "snapshots", "predictions")
@@ -86,7 +86,7 @@ def compute_everything(*command: str, **environment: str) -> dict[str, str]:
 def test_what_recipes_can_name_does_not_depend_on_the_caches(shown: Path) -> None:
     small, large = (
         compute_everything(sys.executable, **environment(PROCESSORS[kind], shown))
-        for kind in EXTREMES[:2]
+        for kind in SHOWN[:2]
     )
     assert small == large
 
@@ -107,7 +107,7 @@ def test_what_recipes_can_name_does_not_depend_on_the_arithmetic() -> None:
 def test_first_two_steps_and_the_evaluation_do_not_depend_on_the_processor(
     name: str, sample: Project, shown: Path
 ) -> None:
-    first, *others = (under(PROCESSORS[kind], shown, sample, name) for kind in EXTREMES)
+    first, *others = (under(PROCESSORS[kind], shown, sample, name) for kind in SHOWN)
     assert len(first) > 10
     for other in others:
         assert other == first
