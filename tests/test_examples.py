@@ -4,6 +4,7 @@ A file with `evaluation` is a whole params.yaml; the others are entries to copy 
 """
 
 import copy
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -41,18 +42,26 @@ def add(own: dict[str, Any], entries: dict[str, Any]) -> dict[str, Any]:
     return both
 
 
+WHOLE = [
+    name for name in EXAMPLES if "\nevaluation:" in (TOP / "examples" / name).read_text("utf-8")
+]
+
+
+@pytest.mark.parametrize("example", WHOLE)
 def test_a_whole_params_yaml_has_what_dvc_and_all_stages_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = YAML(typ="safe").load(TOP / "params.yaml")
-    shutil.copy(TOP / "examples/amount_of_data.yaml", tmp_path / "params.yaml")
+    shutil.copy(TOP / "examples" / example, tmp_path / "params.yaml")
     monkeypatch.chdir(tmp_path)
     assert params.load().keys() >= own.keys()
     read_options()
     params.read("plots", plot.Options)
     params.read("report", report.Options)
-    assert len(read_repeats()) == 3 * 5 * 5
-    assert [*read_ensembles()] == ["mnist_both"]
+    repeated = params.load()["repeated"]
+    expected = math.prod(len(repeated[name]) for name in ("models", "seeds", "shares"))
+    assert len(read_repeats()) == expected
+    assert read_ensembles().keys() == params.load()["ensembles"].keys()
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -73,7 +82,7 @@ def test_the_models_of_an_example_are_valid_and_build(
         key = params.model_key(name)
         params.read(key, Model)
         for recipe in read_recipes(f"{key}.training"):
-            build_optimizer(recipe.optimizer, 100, key)
+            build_optimizer(recipe.optimizer, 1000, key)
         shape, classes = SHAPES.get(entry["dataset"], SHAPES["cats_dogs"])
         network = params.read(f"{key}.network", Network)
         model = build_network(network, shape, classes, key)
