@@ -14,9 +14,9 @@ import numpy as np
 from stages.lib.splits import Part
 from stages.networks.runtime import keras, tf
 
-# Bytes that are read at a time: a call of Python for each batch would take 5% of a small network's
-# time.
-READ = 1 << 23
+# Bytes that are read at a time, and how often ahead of the batch that is fed. A call of Python for
+# each batch would take 5% of a small network's time.
+READ, READS_AHEAD = 1 << 21, 4
 AHEAD = 2  # batches that are ready, augmented, while the network learns from another
 
 
@@ -79,8 +79,10 @@ def batches(part: Part, indexes: Sequence[np.ndarray]) -> tf.data.Dataset:
     return (
         tf.data.Dataset.range(0, len(order), rows)
         .map(with_shapes)
-        .prefetch(1)
+        .prefetch(READS_AHEAD)
         .rebatch(np.array([len(batch) for batch in indexes]))
+        # Keras warns about a dataset that ends without having said when.
+        .apply(tf.data.experimental.assert_cardinality(len(indexes)))
         .with_options(options)
     )
 
