@@ -26,6 +26,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from stages.lib import params
 from stages.lib.command import UserError, run
 from stages.lib.files import read_array, read_json, write_atomically, write_json
+from stages.lib.images import Images, read_images
 from stages.lib.params import Section
 from stages.sources.arrays import write_selection
 from stages.sources.partition import choose
@@ -139,10 +140,10 @@ def split(arrays: Path, options: Options, files: Mapping[str, Path], key: str) -
     write_json(files["summary.json"], summary)
 
 
-def read_pair(arrays: Path, part: str, classes: int) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-    """Returns images, mapped from the disk, and their labels: uint8 or uint16 below `classes`."""
+def read_pair(arrays: Path, part: str, classes: int) -> tuple[Images, NDArray[Any]]:
+    """Returns images and their labels, uint8 or uint16 below `classes`."""
     images_path, labels_path = arrays / f"{part}images.npy", arrays / f"{part}labels.npy"
-    images, labels = read_array(images_path, mmap_mode="r"), read_array(labels_path)
+    images, labels = read_images(images_path), read_array(labels_path)
     if len(images) != len(labels):
         raise UserError(
             f"{images_path} holds {len(images)} images but {labels_path.name} {len(labels)} "

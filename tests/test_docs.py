@@ -29,6 +29,7 @@ from ruamel.yaml import YAML
 
 from stages import download, prepare, split
 from stages.lib import params
+from stages.lib.images import Images
 from stages.lib.splits import Part
 from stages.results.sentences import caveat
 from stages.results.tables import Model, to_markdown
@@ -292,7 +293,7 @@ def train_a_step(name: str, model: dict[str, Any], folder: Path) -> None:
     text = re.sub(r'"warmup_steps": \d+', '"warmup_steps": 0', json.dumps(model["training"]))
     phases = check_recipes("training", json.loads(text))
     batch = phases[0].batch_size
-    images = np.random.default_rng(0).integers(0, 256, (2 * batch, *shape), np.uint8)
+    images = Images(np.random.default_rng(0).integers(0, 256, (2 * batch, *shape), np.uint8))
     part = Part(images, (np.arange(2 * batch) % 2).astype(np.uint8))
     network = build_network(params.check("network", entry, Network), shape, 2, name, images)
     one = {"epochs": None, "steps": 1, "every": 1}

@@ -16,6 +16,7 @@ from stages import export
 from stages.lib import params
 from stages.lib.command import UserError
 from stages.lib.files import read_json
+from stages.lib.images import Images
 from stages.lib.splits import Part
 from stages.networks import exporting
 from stages.networks.exporting import FORMATS
@@ -81,7 +82,7 @@ def test_an_exported_model_gives_the_models_probabilities(
     expected = model.predict(PIXELS, verbose=0)
     predict = exporting.export(model, name, tmp_path / FORMATS[name].file, 1, "exports.m")
     for batch_size in (7, 3, 1):
-        found = exporting.run(predict, PIXELS, batch_size)
+        found = exporting.run(predict, Images(PIXELS), batch_size)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
     # The model itself is as it was, and so is what it computes with.
@@ -119,7 +120,7 @@ def test_what_a_format_cannot_hold_is_one_line(
 def test_another_accuracy_is_an_error_that_names_the_format_and_both(tmp_path: Path) -> None:
     model = build(NETWORKS["dense"], tmp_path)
     said = model.predict(PIXELS, verbose=0)
-    test = Part(PIXELS, said.argmax(axis=1).astype(np.uint8))
+    test = Part(Images(PIXELS), said.argmax(axis=1).astype(np.uint8))
     for name in FORMATS:
         (tmp_path / name).mkdir()
         found = export.export(model, test, said, [name], tmp_path / name, 7, 1, "exports.m")

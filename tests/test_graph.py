@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 
 from stages.lib import params
 from stages.lib.command import UserError
+from stages.lib.images import Images
 from stages.lib.splits import Part
 from stages.networks import inspection
 from stages.networks.checkpoint import Checkpoint
@@ -104,7 +105,7 @@ def build(
     keras.backend.clear_session()
     keras.utils.set_random_seed(0)
     checked = read(network) if isinstance(network, str) else params.check(KEY, network, Network)
-    images = IMAGES if shape == SHAPE else None
+    images = Images(IMAGES) if shape == SHAPE else None
     return build_network(checked, shape, classes, KEY, images)
 
 
@@ -197,7 +198,7 @@ def test_a_graph_trains_and_is_the_same_after_saving(name: str, tmp_path: Path) 
 
     def trained(folder: Path) -> Any:
         model = build(NETWORKS[name])
-        part = Part(IMAGES, LABELS)
+        part = Part(Images(IMAGES), LABELS)
         training = Training(part, part, check_recipes("t", recipe), 0, ["a", "b"], "t")
         checkpoint = Checkpoint(folder, {})
         with checkpoint.locked():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from stages.lib.command import UserError
+from stages.lib.images import Images
 from stages.networks import exporting
 from stages.networks.exporting import FORMATS
 from stages.networks.keras_file import save_model
@@ -90,7 +91,7 @@ def test_it_can_be_exported(name: str, tmp_path: Path) -> None:
     model = build_network(HOG, SHAPES[1], 2, "network")
     images = random_images(*SHAPES[1])
     path = tmp_path / FORMATS[name].file
-    said = exporting.run(exporting.export(model, name, path, 1, "exports.m"), images, 4)
+    said = exporting.run(exporting.export(model, name, path, 1, "exports.m"), Images(images), 4)
     np.testing.assert_allclose(said, model.predict_on_batch(images), atol=1e-5)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from stages.lib import params
 from stages.lib.command import UserError
+from stages.lib.images import Images
 from stages.networks import inspection
 from stages.networks.network import Network, build_network
 from stages.networks.optimizers import build_optimizer
@@ -273,7 +274,7 @@ def test_normalization_takes_mean_and_variance_from_the_training_images(
     images = np.random.default_rng(0).integers(0, 256, (257, 6, 6, 3), np.uint8)
     layers = [{"Rescaling": {"scale": 0.5}}, {"Normalization": {"axis": axis}}, "Flatten"]
     network = params.check(KEY, {"layers": layers}, Network)
-    models = [build_network(network, (6, 6, 3), 2, KEY, images) for _ in range(2)]
+    models = [build_network(network, (6, 6, 3), 2, KEY, Images(images)) for _ in range(2)]
     first, second = (model.layers[2] for model in models)
     for one, other in zip(first.variables, second.variables, strict=True):
         assert np.array_equal(one, other)

@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from stages import ensemble
 from stages.lib.command import UserError
 from stages.lib.files import read_json
+from stages.lib.images import Images
 from stages.lib.repeats import read_ensembles, read_repeats
 from stages.lib.splits import Part
 from stages.networks.entry import take_share
@@ -25,7 +26,7 @@ def part(*counts: int) -> Part:
     """Images of one pixel, each with a number of its own, in mixed order."""
     labels = np.repeat(np.arange(len(counts), dtype=np.uint8), counts)
     labels = np.random.default_rng(5).permutation(labels)
-    return Part(np.arange(len(labels)).reshape(-1, 1, 1, 1), labels)
+    return Part(Images(np.arange(len(labels)).reshape(-1, 1, 1, 1)), labels)
 
 
 def test_a_share_has_its_part_of_each_class_and_at_least_one_image() -> None:
@@ -36,14 +37,14 @@ def test_a_share_has_its_part_of_each_class_and_at_least_one_image() -> None:
 def test_a_share_keeps_the_order_and_the_labels_of_its_images() -> None:
     whole = part(50, 30)
     chosen = take_share(whole, 0.3, seed=0)
-    rows = chosen.images.ravel()
+    rows = chosen.images[:].ravel()
     assert (np.diff(rows) > 0).all()
     assert (whole.labels[rows] == chosen.labels).all()
 
 
 def test_a_larger_share_has_the_images_of_a_smaller_one_and_another_seed_has_others() -> None:
     def rows(share: float, seed: int = 0) -> set[int]:
-        return set(take_share(part(50, 30), share, seed).images.ravel().tolist())
+        return set(take_share(part(50, 30), share, seed).images[:].ravel().tolist())
 
     assert rows(0.1) < rows(0.3) < rows(0.99)
     assert rows(0.3) == rows(0.3)

@@ -9,6 +9,7 @@ import pytest
 
 from stages.lib import params
 from stages.lib.command import UserError
+from stages.lib.images import Images
 from stages.lib.splits import Unlabelled
 from stages.results.submission import Content, submit
 
@@ -24,7 +25,7 @@ def submitted(
     prior: np.ndarray = PRIOR,
 ) -> list[list[str]]:
     images = np.zeros((len(names), 2, 2, 3), np.uint8)
-    unlabelled = Unlabelled(images, np.array(names, np.str_), np.array(left_out, np.str_))
+    unlabelled = Unlabelled(Images(images), np.array(names, np.str_), np.array(left_out, np.str_))
     said = np.array(probabilities, np.float32).reshape(len(names), len(classes))
     text = submit(unlabelled, said, prior, classes, content).to_csv(
         index=False, float_format="%.4f"

@@ -12,6 +12,7 @@ import pytest
 
 from stages.lib import params
 from stages.lib.command import UserError
+from stages.lib.images import Images
 from stages.lib.splits import Part
 from stages.networks.checkpoint import Checkpoint, Progress
 from stages.networks.network import Network, build_network
@@ -38,7 +39,7 @@ def part(seed: int, images: int) -> Part:
     rng = np.random.default_rng(seed)
     labels = np.arange(images) % 3
     pixels = rng.integers(0, 90, (images, *SHAPE)) + 80 * labels[:, None, None, None]
-    return Part(pixels.astype(np.uint8), labels.astype(np.uint8))
+    return Part(Images(pixels.astype(np.uint8)), labels.astype(np.uint8))
 
 
 PARTS = part(0, 40), part(1, 20)
@@ -164,7 +165,7 @@ def test_averaged_weights_are_those_of_one_fit_of_keras_and_the_last_row_describ
     for ours, theirs in zip(model.trainable_variables, average, strict=True):
         np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-5, atol=1e-6)
     model.compile(metrics=["accuracy"], loss="sparse_categorical_crossentropy")
-    measured = model.evaluate(PARTS[1].images, PARTS[1].labels, return_dict=True, verbose=0)
+    measured = model.evaluate(PARTS[1].images[:], PARTS[1].labels, return_dict=True, verbose=0)
     assert measured["loss"] == pytest.approx(progress.history[-1]["val_loss"], rel=1e-5)
 
 

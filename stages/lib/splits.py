@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from stages.lib.files import read_array, read_json
+from stages.lib.images import Images, read_images
 
 
 @dataclass(frozen=True)
@@ -14,11 +15,11 @@ class Part:
     """One part of a dataset: `train`, `valid` or `test`.
 
     Attributes:
-        images: uint8 [n, height, width, channels], read from the disk when they are used.
+        images: uint8 [n, height, width, channels], on the disk.
         labels: uint8 [n], indexes of classes.
     """
 
-    images: np.ndarray
+    images: Images
     labels: np.ndarray
 
 
@@ -27,25 +28,25 @@ class Unlabelled:
     """The images of a dataset that have no labels; many datasets have none.
 
     Attributes:
-        images: uint8 [n, height, width, channels], read from the disk when they are used.
+        images: uint8 [n, height, width, channels], on the disk.
         names: The names of their files without the ending, str [n].
         left_out: The names of those of which there is no image, str [m].
     """
 
-    images: np.ndarray
+    images: Images
     names: np.ndarray
     left_out: np.ndarray
 
 
 def read_part(folder: Path, name: str) -> Part:
     """Reads the part `name` of the dataset whose splits are in `folder`."""
-    images = read_array(folder / f"{name}_images.npy", mmap_mode="r")
+    images = read_images(folder / f"{name}_images.npy")
     return Part(images, read_array(folder / f"{name}_labels.npy"))
 
 
 def read_unlabelled(folder: Path) -> Unlabelled:
     """Reads the unlabelled images of the dataset whose splits are in `folder`."""
-    images = read_array(folder / "unlabelled_images.npy", mmap_mode="r")
+    images = read_images(folder / "unlabelled_images.npy")
     names = (read_array(folder / f"unlabelled_{kind}.npy") for kind in ("names", "left_out"))
     return Unlabelled(images, *names)
 

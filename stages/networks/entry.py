@@ -94,7 +94,7 @@ def take_share(part: Part, share: float, seed: int) -> Part:
     by_class = [order[part.labels[order] == label] for label in np.unique(part.labels)]
     chosen = [own[: max(1, round(share * len(own)))] for own in by_class]
     rows = np.sort(np.concatenate(chosen))
-    return Part(part.images[rows], part.labels[rows])
+    return Part(part.images.choose(rows), part.labels[rows])
 
 
 def fingerprint(splits: Path, *settings: Any, start: Path | None = None) -> dict[str, Any]:

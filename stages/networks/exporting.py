@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from stages.lib.command import UserError, to_user_error
+from stages.lib.images import Images
 from stages.networks import onnx_file, portable
 from stages.networks.runtime import keras, silent_stderr, tf
 
@@ -176,7 +177,7 @@ def _refuse(name: str, key: str) -> Iterator[None]:
         ) from error
 
 
-def run(predict: Predict, images: np.ndarray, batch_size: int) -> np.ndarray:
+def run(predict: Predict, images: Images, batch_size: int) -> np.ndarray:
     """Returns probabilities, float32 [n, classes], for uint8 [n, height, width, channels]."""
     starts = range(0, len(images), batch_size)
     pixels: Any = (images[start : start + batch_size].astype(np.float32) for start in starts)

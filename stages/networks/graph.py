@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from stages.lib.command import UserError
+from stages.lib.images import Images
 from stages.lib.params import nearest, suggest
 from stages.networks import normalization
 from stages.networks.augmentation import refuse_label_layer
@@ -71,7 +70,7 @@ class Graph:
         inputs: keras.KerasTensor,
         blocks: dict[str, list[Spec]],
         key: str,
-        images: np.ndarray | None,
+        images: Images | None,
     ):
         self.layers: list[keras.layers.Layer] = []
         self._inputs, self._blocks, self._key, self._images = inputs, blocks, key, images

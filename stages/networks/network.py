@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from stages.lib.command import UserError
+from stages.lib.images import Images
 from stages.lib.params import Section
 from stages.networks.applications import adjust, application_features
 from stages.networks.freezing import HEAD_PREFIX, layers_before
@@ -108,7 +109,7 @@ def build_network(
     image_shape: tuple[int, int, int],
     classes: int,
     key: str,
-    images: np.ndarray | None = None,
+    images: Images | None = None,
 ) -> keras.Model:
     """Builds a model from raw pixels, 0 to 255, to one probability for each class.
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from stages.lib.command import UserError
+from stages.lib.images import Images
 from stages.networks import feed
 from stages.networks.runtime import keras
 
@@ -23,7 +24,7 @@ def refuse_within(layer: keras.layers.Layer, key: str) -> None:
         )
 
 
-def adapt(layer: keras.layers.Normalization, before: keras.Model, images: np.ndarray) -> None:
+def adapt(layer: keras.layers.Normalization, before: keras.Model, images: Images) -> None:
     """Gives `layer` the mean and variance of what it sees of `images`, summed in float64.
 
     Args:

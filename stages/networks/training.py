@@ -230,12 +230,14 @@ class _Phase:
             )
         if self.weights is not None:
             dataset = dataset.map(self._with_weights)
-        return dataset
+        return dataset.prefetch(feed.AHEAD)
 
     def _validation(self) -> tf.data.Dataset:
         part = self.training.valid_part
         dataset = feed.batches(part, feed.cut_all(len(part.labels), VALIDATION_BATCH))
-        return dataset.map(self._with_probabilities) if self.dense else dataset
+        if self.dense:
+            dataset = dataset.map(self._with_probabilities)
+        return dataset.prefetch(feed.AHEAD)
 
     def _with_probabilities(self, images: Any, labels: Any) -> tuple[Any, Any]:
         return images, tf.one_hot(labels, len(self.training.classes))

@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from stages.lib import params
+from stages.lib.images import Images
 from stages.lib.params import Section
 from stages.networks import feed
 from stages.networks.runtime import keras
@@ -47,7 +48,7 @@ def read_views(model: str) -> Views | None:
 
 
 def predict(
-    model: keras.Model, images: np.ndarray, batch_size: int, views: Views | None = None
+    model: keras.Model, images: Images | np.ndarray, batch_size: int, views: Views | None = None
 ) -> np.ndarray:
     """Returns probabilities of images, the mean over their `views` if there are any.
 

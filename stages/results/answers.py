@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.lib.images import Images
 from stages.lib.splits import Part
 from stages.results import measures, temperature
 
@@ -88,7 +89,7 @@ def examine(
     return Answers(metrics, calibration, summary, arrays, tables)
 
 
-def show(images: np.ndarray, probabilities: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+def show(images: Images, probabilities: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """Returns the images that the pictures show, and what was said of them, in their order."""
     shown = np.sort(np.random.default_rng(seed).permutation(len(images))[:SHOWN])
     return {"shown_images": images[shown], "shown_probabilities": probabilities[shown]}

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.lib.images import Images
+
 # Images are uint8 [n, height, width, channels], labels `label_dtype` [n], groups int32 [n], names
 # str [n].
 ARRAYS = (
@@ -66,7 +68,7 @@ def write_rows(path: Path, rows: Iterable[Image], row_shape: tuple[int, ...]) ->
         _write_header(file, (count, *row_shape))
 
 
-def write_selection(path: Path, array: NDArray[Any], indices: NDArray[np.int64]) -> None:
+def write_selection(path: Path, array: Images | NDArray[Any], indices: NDArray[np.int64]) -> None:
     """Writes `array[indices]` as an `.npy` file, `CHUNK` rows in memory at a time."""
     with path.open("wb") as file:
         description = np.lib.format.header_data_from_array_1_0(array[:0])
