@@ -37,8 +37,8 @@ PACKAGES = (
 TIMEOUT = 20.0  # seconds, in which the scheduler answers, and the first worker joins
 
 NO_CODE = (
-    "does not find this project's code ({}): start it as `python -m dask` in a checkout of the same "
-    "commit"
+    "does not find this project's code ({}): start it as `python -m dask` in a checkout of the "
+    "same commit"
 )
 
 
@@ -153,7 +153,8 @@ def workers(wanted: Mapping[str, float] | None = None) -> Iterator[Workers]:
             f"{ADDRESS} is set, and Dask is not installed: run `pip install -r "
             "requirements-cluster.txt`, or unset it to work on this machine alone"
         ) from None
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors come as exceptions
+    for logger in ("distributed", "distributed.client"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)  # errors come as exceptions
     where = f"the scheduler at {address()}"
     gone = UserError(
         f"{where} is gone; no output was changed: start it and its workers, and rerun, or unset "

@@ -91,17 +91,17 @@ def _write(raw: Path, found: Found, options: Photos, files: Files, workers: int 
     def read_images(part: str, executor: Executor | None) -> Iterator[Image]:
         photographs = [p for p in found.photographs if p.part == part]
         kind = "labelled" if part == "train" else part
-        progress = tqdm(photographs, kind, unit=" photographs", mininterval=1)
-        for photograph, read in read_photographs(progress, options, workers, executor):
-            if isinstance(read, str):
-                broken.append((str(photograph), read))
-                lost.append(photograph)
-                continue
-            kept.append(photograph)
-            prints.append(read.fingerprint)
-            notes.extend((str(photograph), note) for note in read.resized.notes)
-            sizes[read.resized.width, read.resized.height] += 1
-            yield read.resized.image
+        with tqdm(photographs, kind, unit=" photographs", mininterval=1) as progress:
+            for photograph, read in read_photographs(progress, options, workers, executor):
+                if isinstance(read, str):
+                    broken.append((str(photograph), read))
+                    lost.append(photograph)
+                    continue
+                kept.append(photograph)
+                prints.append(read.fingerprint)
+                notes.extend((str(photograph), note) for note in read.resized.notes)
+                sizes[read.resized.width, read.resized.height] += 1
+                yield read.resized.image
 
     with cluster.workers() if cluster.address() else nullcontext() as executor:
         for part in (*PARTS, "unlabelled"):
