@@ -36,11 +36,6 @@ PACKAGES = (
 )
 TIMEOUT = 20.0  # seconds, in which the scheduler answers, and the first worker joins
 
-NO_CODE = (
-    "does not find this project's code ({}): start it as `python -m dask` in a checkout of the "
-    "same commit"
-)
-
 
 def address() -> str:
     """Returns the address of the scheduler; it is empty where all is to run on this machine."""
@@ -184,7 +179,7 @@ def workers(wanted: Mapping[str, float] | None = None) -> Iterator[Workers]:
     except ModuleNotFoundError as error:
         if error.name != "stages":
             raise
-        raise UserError(f"a worker that joined meanwhile {NO_CODE.format(error)}") from None
+        raise _without_code("a worker that joined meanwhile", error) from None
     finally:
         ended.set()
         with suppress(TimeoutError):  # a scheduler that is gone does not say good-bye
@@ -249,6 +244,13 @@ def _check(client: "Client", where: str) -> set[str]:
         if isinstance(answer, OSError):
             continue  # it has left meanwhile
         if isinstance(answer, Exception):
-            raise UserError(f"{name} {NO_CODE.format(answer)}")
+            raise _without_code(name, answer)
         check(name, answer, describe())
     return {name for worker in known.values() for name in worker["resources"]}
+
+
+def _without_code(name: str, reason: Exception) -> UserError:
+    return UserError(
+        f"{name} does not find this project's code ({reason}): start it as `python -m dask` in a "
+        "checkout of the same commit"
+    )
