@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 import pytest
 from conftest import TOP, Project
+from pages import blocks
 from photograph_files import shade, write_tree
 from ruamel.yaml import YAML
 
@@ -387,6 +388,17 @@ def test_without_dask_the_error_names_the_requirements(tmp_path: Path) -> None:
 def test_nothing_of_dask_is_loaded_where_no_cluster_is_asked_for() -> None:
     program = "import sys, stages.train, stages.prepare; print('distributed' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", program], cwd=TOP, text=True) == "False\n"
+
+
+def test_dask_knows_the_commands_of_the_page() -> None:
+    shown = [block.text for block in blocks("docs/cluster.md") if block.needs == {"cluster"}]
+    commands = re.findall(r"python -m dask (\w+)(.*)", "\n".join(shown))
+    assert {program for program, _ in commands} == {"scheduler", "worker"}
+    for program, arguments in commands:
+        helps = [sys.executable, "-m", "dask", program, "--help"]
+        known = subprocess.check_output(helps, text=True)
+        for option in re.findall(r"--[a-z-]+", arguments):
+            assert f"{option} " in known, (program, option)
 
 
 # Trainings, in the tiny project. The workers start in its folder: they share it.
