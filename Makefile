@@ -69,7 +69,7 @@ benchmark: $(VENV)/installed-dev
 
 # requirements*.txt are compiled from requirements*.in, for all three versions of Python at once.
 requirements: $(VENV)/installed
-	for name in requirements requirements-gpu requirements-remotes requirements-tensorboard requirements-exports requirements-dev; do \
+	for name in requirements requirements-gpu requirements-remotes requirements-tensorboard requirements-exports requirements-cluster requirements-dev; do \
 		uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --upgrade $$name.in -o $$name.txt || exit 1; \
 	done
 

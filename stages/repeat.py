@@ -9,14 +9,17 @@ of the model's dataset, `data/splits/D/`. Writes `data/repeats/MODEL-SEED-SHARE/
     summary.json   the number of training images
 
 With the model's own seed and all images, they are those of the model itself, byte for byte. An
-interrupted training goes on from the end of its last epoch.
+interrupted training goes on from the end of its last epoch. Where `DASK_SCHEDULER_ADDRESS` is set,
+it runs on a worker.
 """
 
 from pathlib import Path
 
 import pandas as pd
 
+from stages.lib import cluster
 from stages.lib.command import end_on_interrupt, run
+from stages.lib.elsewhere import run_elsewhere
 from stages.lib.files import write_atomically, write_json
 from stages.lib.repeats import find_repeat
 from stages.networks.checkpoint import Checkpoint, Progress
@@ -26,10 +29,12 @@ from stages.networks.live import showing
 from stages.networks.runtime import keras
 from stages.networks.training import train
 
+OUTPUTS = Path("data/repeats")
+
 
 def write_outputs(key: str, model: keras.Model, progress: Progress, images: int) -> None:
     """Writes the files of the repeat `key`, which learned from so many images."""
-    with write_atomically(Path("data/repeats") / key) as [folder]:
+    with write_atomically(OUTPUTS / key) as [folder]:
         folder.mkdir()
         save_model(model, folder / "model.keras")
         history = pd.DataFrame(progress.history)
@@ -40,8 +45,13 @@ def write_outputs(key: str, model: keras.Model, progress: Progress, images: int)
 def main(model: str, seed: str, share: str) -> None:
     """Trains the model named `model` in `params.yaml` under `seed` on a `share` of its images."""
     repeat = find_repeat(model, seed, share)
+    folder = Path("data/checkpoints") / repeat.key
+    if cluster.address():
+        own, outputs = (model, seed, share), [OUTPUTS / repeat.key]
+        run_elsewhere("stages.repeat", *own, checkpoint=folder, outputs=outputs)
+        return
     entry = read_entry(model, repeat.seed, repeat.share)
-    checkpoint = Checkpoint(Path("data/checkpoints") / repeat.key, entry.fingerprint)
+    checkpoint = Checkpoint(folder, entry.fingerprint)
     end_on_interrupt()
     with checkpoint.locked(), showing(repeat.key) as show:
         progress = train(entry.model, entry.training, checkpoint, show)

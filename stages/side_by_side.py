@@ -7,7 +7,8 @@ while another one reads or writes its files: only the stages themselves run at t
 outputs and `dvc.lock` have the bytes of a plain run.
 
 A stage that fails stops those below it alone. They are named at the end, and the rest is recorded.
-Where models train on GPUs, each stage has one of them to itself.
+Where models train on GPUs, each stage has one of them to itself. Where `DASK_SCHEDULER_ADDRESS` is
+set, the GPUs are the workers' own.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 
 from stages.kept.state import DVC_LOCK, mend_state
-from stages.lib import params
+from stages.lib import cluster, params
 from stages.lib.command import UserError, run
 from stages.lib.files import write_atomically
 
@@ -184,6 +185,8 @@ def run_stages(
 def find_gpus() -> list[str]:
     """Returns the GPUs that the models may use, as `CUDA_VISIBLE_DEVICES` names them."""
     settings = params.load()
+    if cluster.address():
+        return []  # a training takes those of its worker
     if all(settings.get(key, {}).get("device") == "cpu" for key in ("training", "evaluation")):
         return []
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")

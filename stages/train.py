@@ -10,7 +10,8 @@ Reads the train and valid parts of the model's dataset, `data/splits/D/`. Writes
 
 The last one differs from run to run, so Git keeps it and DVC does not know it. The others are the
 same bytes whenever params, data and versions are the same. An interrupted training goes on from the
-end of its last epoch, to the bytes of one that was never interrupted.
+end of its last epoch, to the bytes of one that was never interrupted. Where
+`DASK_SCHEDULER_ADDRESS` is set, the training runs on a worker.
 """
 
 import resource
@@ -21,7 +22,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from stages.lib import cluster
 from stages.lib.command import end_on_interrupt, run
+from stages.lib.elsewhere import run_elsewhere
 from stages.lib.files import write_atomically, write_json
 from stages.networks.checkpoint import Checkpoint, Progress
 from stages.networks.entry import read_entry
@@ -31,17 +34,22 @@ from stages.networks.runtime import keras
 from stages.networks.training import train
 
 
-def write_outputs(
-    name: str, model: keras.Model, progress: Progress, seconds: float, environment: dict[str, str]
-) -> None:
-    """Writes the files of the model named `name`."""
-    paths = (
+def output_paths(name: str) -> list[Path]:
+    """Returns the files of the model named `name`."""
+    return [
         Path("data/models") / f"{name}.keras",
         Path("data/history") / f"{name}.csv",
         Path("data/snapshots") / f"{name}.npy",
         Path("data/timing") / f"{name}.json",
-    )
-    with write_atomically(*paths) as (model_file, history_file, snapshots_file, timing_file):
+    ]
+
+
+def write_outputs(
+    name: str, model: keras.Model, progress: Progress, seconds: float, environment: dict[str, str]
+) -> None:
+    """Writes the files of the model named `name`."""
+    with write_atomically(*output_paths(name)) as parts:
+        model_file, history_file, snapshots_file, timing_file = parts
         save_model(model, model_file)
         pd.DataFrame(progress.history).to_csv(history_file, index=False, float_format="%.6g")
         np.save(snapshots_file, np.stack(progress.snapshots))
@@ -57,8 +65,12 @@ def _peak_memory() -> int:
 
 def main(name: str) -> None:
     """Trains the model named `name` in `params.yaml`."""
+    folder = Path("data/checkpoints") / name
+    if cluster.address():
+        run_elsewhere("stages.train", name, checkpoint=folder, outputs=output_paths(name))
+        return
     entry = read_entry(name)
-    checkpoint = Checkpoint(Path("data/checkpoints") / name, entry.fingerprint)
+    checkpoint = Checkpoint(folder, entry.fingerprint)
     end_on_interrupt()
     with checkpoint.locked(), showing(name) as show:
         started = time.perf_counter()

@@ -40,6 +40,8 @@ LANGUAGES = {"bash", "yaml", "text"}
 # What a block may need: what no test machine has, or the tree in the block before it.
 NEEDS = {"gpu", "cloud", "network", "graphviz", "layout", "minutes"}
 # Or a server, or several users: test_share.py has them.
+# Or several machines: test_cluster.py has processes for them.
+NEEDS |= {"cluster"}
 NEEDS |= {"s3", "gs", "azure", "ssh", "webdav", "http", "users", "key"}
 
 

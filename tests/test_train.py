@@ -24,7 +24,7 @@ from stages.lib.splits import read_part
 from stages.networks.entry import fingerprint
 from stages.networks.feed import batches, draw_batch
 from stages.networks.recipe import Recipe
-from stages.networks.runtime import keras
+from stages.networks.runtime import Runtime, keras, tf
 from stages.networks.weights import SNAPSHOT_UNITS, first_weights
 
 TOP = Path(__file__).parent.parent
@@ -348,6 +348,17 @@ def test_a_state_knows_its_data_its_code_and_its_versions(
     else:
         environment = {"keras": "4"}
     assert fingerprint(folder, {"seed": 0}, environment) != before
+
+
+def test_a_state_goes_on_on_another_processor_only_where_that_gives_the_same_bytes() -> None:
+    strategy = tf.distribute.get_strategy()
+    for portable in (True, False):
+        here, there = (
+            Runtime(strategy, {"keras": "3", "device": name}, portable).bytes_depend_on
+            for name in ("EPYC, 2 threads", "Xeon, 2 threads")
+        )
+        assert (here == there) == portable
+        assert here["keras"] == "3"
 
 
 @pytest.mark.parametrize("room", ["lib", "networks"])

@@ -73,7 +73,7 @@ def read_entry(name: str, seed: int | None = None, share: float = 1) -> Entry:
 
     settings = [section.model_dump() for section in (defaults, network, *phases)]
     known_by = fingerprint(
-        splits, *settings, runtime.environment, seed, share, start=network.start_file
+        splits, *settings, runtime.bytes_depend_on, seed, share, start=network.start_file
     )
     return Entry(model, training, runtime, known_by)
 

@@ -95,6 +95,11 @@ class Runtime:
     environment: dict[str, str]
     portable: bool
 
+    @property
+    def bytes_depend_on(self) -> dict[str, str]:
+        """The environment, without the processor where each one computes the same."""
+        return {k: v for k, v in self.environment.items() if k != "device" or not self.portable}
+
     def check(self, model: keras.Model) -> None:
         """Raises a `UserError` if `model` computes what each processor computes in its own way."""
         precisions = {layer.dtype_policy.name for layer in model.layers} - {"float32"}

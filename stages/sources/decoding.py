@@ -9,7 +9,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Literal, NamedTuple, TypeVar
 
 import cv2
@@ -125,15 +125,8 @@ def decode_ahead(
         nonlocal total
         name, future, memory = ahead.popleft()
         total -= memory
-        try:
+        with naming(name, memory):
             return name, future.result()
-        except (MemoryError, cv2.error) as error:
-            if isinstance(error, cv2.error) and error.code != cv2.Error.StsNoMem:
-                raise
-            raise UserError(
-                f"{name}: too little memory to decode it (it takes up to {memory / 1e6:,.0f} MB): "
-                "end other programs, or lower max_pixels to leave such images out"
-            ) from None
 
     with quiet_decoders(), ThreadPoolExecutor(workers) as pool:
         try:
@@ -151,6 +144,25 @@ def decode_ahead(
         finally:
             for _, future, _ in ahead:
                 future.cancel()
+
+
+@contextmanager
+def naming(name: object, memory: int) -> Iterator[None]:
+    """Turns short memory in the block into a `UserError` that names the image, and what it takes.
+
+    Args:
+        name: Of the image, or what stands for it.
+        memory: In bytes.
+    """
+    try:
+        yield
+    except (MemoryError, cv2.error) as error:
+        if isinstance(error, cv2.error) and error.code != cv2.Error.StsNoMem:
+            raise
+        raise UserError(
+            f"{name}: too little memory to decode it (it takes up to {memory / 1e6:,.0f} MB): "
+            "end other programs, or lower max_pixels to leave such images out"
+        ) from None
 
 
 def estimate_memory(content: object) -> int:

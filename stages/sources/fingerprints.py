@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from stages.sources.arrays import Image
 
+BYTES = 2_000  # of a `Fingerprint`
 SIDE = 32  # pixels of a thumbnail
 REDUCED = 64  # pixels of the photograph that is checked; CleanVision looks for blur at this size
 # `imagehash.phash`: the 8 x 8 lowest frequencies of the cosine transform of a 32 x 32 image. With
@@ -27,7 +28,7 @@ EDGES = np.array([[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]], np.float32)
 
 
 class Fingerprint(NamedTuple):
-    """What tells copies of a photograph, and how good it is; 2 kB.
+    """What tells copies of a photograph, and how good it is, in `BYTES`.
 
     Attributes:
         digest: SHA-256 of the size and the pixels, as they were decoded.

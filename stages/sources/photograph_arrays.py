@@ -2,6 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import nullcontext
+from functools import partial
 from itertools import compress
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from stages.lib import cluster
 from stages.lib.command import UserError
 from stages.sources.archives import open_archives
 from stages.sources.arrays import (
@@ -24,8 +28,10 @@ from stages.sources.arrays import (
     write_rows,
     write_selection,
 )
+from stages.sources.batches import decode_in_batches
 from stages.sources.copies import find_copies, write_copies
 from stages.sources.decoding import Resized, decode_ahead, decode_image, to_square
+from stages.sources.fingerprints import BYTES as FINGERPRINT_BYTES
 from stages.sources.fingerprints import Fingerprint, fingerprint
 from stages.sources.formats import Photos
 from stages.sources.label_tables import SUFFIXES as TABLE_SUFFIXES
@@ -55,7 +61,8 @@ def prepare_photos(
         raw: Holds archives, and perhaps a table of labels.
         options: Where the classes come from, how to resize, what to leave out.
         files: Where to write each array.
-        workers: The number of threads; it changes the speed and no byte.
+        workers: The number of threads; it changes the speed and no byte. Where
+            `DASK_SCHEDULER_ADDRESS` is set, the workers of its cluster decode instead.
 
     Raises:
         UserError: An archive is damaged, the classes are not clear, or there are too many broken
@@ -81,23 +88,24 @@ def _write(raw: Path, found: Found, options: Photos, files: Files, workers: int 
     lost: list[Photograph] = []
     prints: list[Fingerprint] = []
 
-    def read_images(part: str) -> Iterator[Image]:
+    def read_images(part: str, executor: Executor | None) -> Iterator[Image]:
         photographs = [p for p in found.photographs if p.part == part]
         kind = "labelled" if part == "train" else part
-        progress = tqdm(photographs, kind, unit=" photographs", mininterval=1)
-        for photograph, read in read_photographs(progress, options, workers):
-            if isinstance(read, str):
-                broken.append((str(photograph), read))
-                lost.append(photograph)
-                continue
-            kept.append(photograph)
-            prints.append(read.fingerprint)
-            notes.extend((str(photograph), note) for note in read.resized.notes)
-            sizes[read.resized.width, read.resized.height] += 1
-            yield read.resized.image
+        with tqdm(photographs, kind, unit=" photographs", mininterval=1) as progress:
+            for photograph, read in read_photographs(progress, options, workers, executor):
+                if isinstance(read, str):
+                    broken.append((str(photograph), read))
+                    lost.append(photograph)
+                    continue
+                kept.append(photograph)
+                prints.append(read.fingerprint)
+                notes.extend((str(photograph), note) for note in read.resized.notes)
+                sizes[read.resized.width, read.resized.height] += 1
+                yield read.resized.image
 
-    for part in (*PARTS, "unlabelled"):
-        write_rows(files[array_name(part)], read_images(part), shape)
+    with cluster.workers() if cluster.address() else nullcontext() as executor:
+        for part in (*PARTS, "unlabelled"):
+            write_rows(files[array_name(part)], read_images(part, executor), shape)
     total = len(found.photographs) + len(found.broken)
     check_broken(raw, sorted(broken), total, options.max_broken)
     check_classes(raw, found.photographs, lost, options.max_broken)
@@ -187,6 +195,7 @@ def read_photographs(
     photographs: Iterable[Photograph],
     options: Photos,
     workers: int | None = None,
+    executor: Executor | None = None,
 ) -> Iterator[tuple[Photograph, Read | str]]:
     """Reads photographs in the order given, many at a time but with few in memory.
 
@@ -194,19 +203,26 @@ def read_photographs(
         photographs: The photographs to read.
         options: How to resize, and the largest image.
         workers: The number of threads; None leaves it to `ThreadPoolExecutor`.
+        executor: A cluster's, which then decodes them instead of threads.
 
     Yields:
         Each photograph as it was read, or with the reason why it was not.
     """
-
-    def decode(content: bytes | str) -> Read | str:
-        if isinstance(content, str):
-            return content
-        decoded = decode_image(content, options.max_pixels, options.enough)
-        if isinstance(decoded, str):
-            return decoded
-        resized = to_square(decoded, options.image_size, options.interpolation)
-        return Read(resized, fingerprint(decoded.image, decoded.width, decoded.height))
-
+    decode = partial(read_photograph, options=options)
     contents = ((photograph, photograph.member.read()) for photograph in photographs)
-    yield from decode_ahead(contents, decode, workers)
+    if executor:
+        result_bytes = 3 * options.image_size**2 + FINGERPRINT_BYTES
+        yield from decode_in_batches(contents, decode, executor, result_bytes)
+    else:
+        yield from decode_ahead(contents, decode, workers)
+
+
+def read_photograph(content: bytes | str, options: Photos) -> Read | str:
+    """Reads a photograph from the content of its file; a reason why there is none stays it."""
+    if isinstance(content, str):
+        return content
+    decoded = decode_image(content, options.max_pixels, options.enough)
+    if isinstance(decoded, str):
+        return decoded
+    resized = to_square(decoded, options.image_size, options.interpolation)
+    return Read(resized, fingerprint(decoded.image, decoded.width, decoded.height))
