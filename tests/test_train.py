@@ -24,7 +24,7 @@ from stages.lib.splits import read_part
 from stages.networks.entry import fingerprint
 from stages.networks.feed import batches, draw_batch
 from stages.networks.recipe import Recipe
-from stages.networks.runtime import Runtime, keras, tf
+from stages.networks.runtime import Processor, Runtime, explain, keras, tf
 from stages.networks.weights import SNAPSHOT_UNITS, first_weights
 
 TOP = Path(__file__).parent.parent
@@ -434,3 +434,22 @@ def test_two_devices_share_each_batch_and_learn_what_one_learns(project: Path) -
     difference, largest = map(float, printed.split()[-2:])
     assert difference < 1e-5 < largest
     run_program(project, "train_on_two_devices.py", "0.5")
+
+
+@pytest.mark.parametrize(
+    ("processor", "features", "expected"),
+    [
+        ("any", {"avx2"}, "AVX2, the same bytes on every x86-64 processor"),
+        ("any", {"avx2", "avx512f"}, "this one also has AVX-512, which `this` uses"),
+        ("any", {"avx2", "avx512f", "avx512_bf16"}, "which `this` uses, most in mixed_bfloat16"),
+        ("this", {"avx2", "amx_tile"}, "AMX, most in mixed_bfloat16, bytes that another"),
+        ("this", {"avx2"}, "AVX2, bytes that another processor may not give"),
+        ("this", {"sse2"}, "it lacks AVX2, so its bytes may be its own"),
+    ],
+)
+def test_the_log_says_what_would_be_faster_on_this_processor(
+    processor: Processor, features: set[str], expected: str
+) -> None:
+    said = explain(processor, features)
+    assert expected in said
+    assert said.startswith(expected) or "this one also has" in said

@@ -169,7 +169,7 @@ def set_up(
     name = " + ".join(names) or f"{_processor_name()}, {threads} threads"
     said = [f"device: {name}"]
     if not gpus:
-        said.append(f"processor: {processor} ({_explain(processor, _features())})")
+        said.append(f"processor: {processor} ({explain(processor, _features())})")
     if precision:
         said.append(f"precision: {precision}")
     print("; ".join(said), flush=True)
@@ -180,15 +180,16 @@ def set_up(
     return Runtime(strategy_over(devices), environment, alike)
 
 
-def _explain(processor: Processor, features: set[str]) -> str:
-    """Says what `processor` computes with on one with `features`, and what it leaves unused."""
+def explain(processor: Processor, features: set[str]) -> str:
+    """Says what `processor` computes with on one with `features`, and what would be faster there."""
     beyond = next((name for flag, name in _BEYOND_AVX2.items() if flag in features), None)
+    half = ", most in mixed_bfloat16" if features & {"amx_tile", "avx512_bf16"} else ""
     if "avx2" not in features:
         return "it lacks AVX2, so its bytes may be its own"
     if processor == "any":
-        others = f"; this one also has {beyond}, which `this` uses" if beyond else ""
+        others = f"; this one also has {beyond}, which `this` uses{half}" if beyond else ""
         return f"AVX2, the same bytes on every x86-64 processor{others}"
-    return f"{beyond or 'AVX2'}, bytes that another processor may not give"
+    return f"{beyond or 'AVX2'}{half}, bytes that another processor may not give"
 
 
 def strategy_over(devices: list[str]) -> tf.distribute.Strategy:
