@@ -181,7 +181,7 @@ def set_up(
 
 
 def explain(processor: Processor, features: set[str]) -> str:
-    """Says what `processor` computes with on one with `features`, and what would be faster there."""
+    """Says what `processor` computes with on one with `features`, and what is faster there."""
     beyond = next((name for flag, name in _BEYOND_AVX2.items() if flag in features), None)
     half = ", most in mixed_bfloat16" if features & {"amx_tile", "avx512_bf16"} else ""
     if "avx2" not in features:
