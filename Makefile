@@ -65,7 +65,7 @@ test-faults: $(VENV)/installed-dev
 	pytest -m faults --numprocesses 3  # they wait a third of their time
 
 benchmark: $(VENV)/installed-dev
-	PYTHONPATH=.:tests:tests/benchmarks python tests/benchmarks/run.py
+	PYTHONPATH=.:tests:tests/benchmarks python tests/benchmarks/run.py $(ONLY)
 
 # requirements*.txt are compiled from requirements*.in, for all three versions of Python at once.
 requirements: $(VENV)/installed

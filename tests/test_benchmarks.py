@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -30,12 +31,12 @@ def test_every_measurement_runs_and_is_written(
         monkeypatch.setattr(module, "alternate", few)
     data = {name: (64, shape, classes) for name, (_, shape, classes) in training.DATA.items()}
     monkeypatch.setattr(training, "DATA", data)
-    monkeypatch.setattr(run, "COUNT", 50)
+    monkeypatch.setitem(run.SUBJECTS, "photographs", partial(photographs.measure, count=50))
     monkeypatch.setattr(scaling, "MODELS", (3,))
     monkeypatch.setattr(scaling, "FEW_AND_MANY", (100, 200))
     shutil.copytree(TOP / "docs", tmp_path / "docs")
     monkeypatch.setattr(run, "DOCS", tmp_path / "docs")
-    run.main()
+    run.main([])
     for page, rows in (("performance.md", 12), ("scaling.md", 12)):
         text = (tmp_path / "docs" / page).read_text()
         assert text.count("\n| ") > rows

@@ -481,7 +481,9 @@ def test_the_results_of_the_sample_are_those_in_git() -> None:
     assert shown == to_markdown(rows, caveat(rows)), "copy reports/accuracy.md there"
 
 
-@pytest.mark.parametrize("path", sorted((TOP / "docs/results").glob("*.json")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((TOP / "docs/results").glob("*.json")), ids=lambda p: p.stem
+)
 def test_a_recorded_table_is_that_of_its_metrics(path: Path) -> None:
     rows = json.loads(path.read_text(encoding="utf-8"))
     text = (TOP / "docs/results.md").read_text(encoding="utf-8")

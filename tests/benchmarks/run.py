@@ -1,12 +1,15 @@
 """Measures what docs/performance.md and docs/scaling.md say: `make benchmark`.
 
-It takes most of an hour on two cores, and should have them to itself.
+It takes most of an hour on two cores, and should have them to itself. Names choose some subjects:
+`make benchmark ONLY='photographs pipeline'`.
 """
 
 import os
 import re
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import photographs
@@ -18,20 +21,11 @@ from measure import Row
 
 COUNT = 25_000  # photographs
 DOCS = TOP / "docs"
-
-
-def measure(folder: Path) -> Iterator[Row]:
-    """Yields the rows of all benchmarks, each of which gets a folder of its own in `folder`."""
-    for name, rows in (
-        ("training", training.measure),
-        ("photographs", lambda own: photographs.measure(own, COUNT)),
-        ("pipeline", pipeline.measure),
-    ):
-        own = folder / name
-        own.mkdir()
-        for row in rows(own):
-            print(" | ".join(row), flush=True)
-            yield row
+SUBJECTS: dict[str, Callable[[Path], Iterator[Row]]] = {
+    "training": training.measure,
+    "photographs": partial(photographs.measure, count=COUNT),
+    "pipeline": pipeline.measure,
+}
 
 
 def describe_machine() -> str:
@@ -42,8 +36,9 @@ def describe_machine() -> str:
     return f"{os.cpu_count()} cores of a processor that calls itself {name}, {beyond} AVX-512"
 
 
-def put(page: str, name: str, text: str) -> None:
-    """Puts `text` between the two comments of a page that name it."""
+def put(page: str, name: str, *tables: str) -> None:
+    """Puts tables between the two comments of a page that name them."""
+    text = "\n\n".join((f"Measured on {describe_machine()}:", *tables))
     path = DOCS / page
     start, end = f"<!-- make benchmark: {name} -->\n\n", "\n<!-- end -->"
     between = re.compile(f"(?<={start}).*?(?={end})", re.DOTALL)
@@ -58,18 +53,21 @@ def table(head: Row, sides: str, rows: list[Row]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, line, *rows))
 
 
-def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        rows = list(measure(Path(folder)))
-        each, many = scaling.measure(Path(folder))
-    machine = f"Measured on {describe_machine()}."
-    put("performance.md", "machine", machine)
-    put("performance.md", "speeds", table(("what", "found", "wanted"), "lrr", rows))
-    put("scaling.md", "machine", machine)
-    put("scaling.md", "each", table(("what", "how much", ""), "lrl", each))
-    head = ("images", "workers", "`prepare`", "`split`", "checksums", "on disk")
-    put("scaling.md", "many", table(head, "rrrrrr", many))
+def main(names: list[str]) -> None:
+    for name in names or [*SUBJECTS, "scaling"]:
+        with tempfile.TemporaryDirectory() as folder:
+            if name == "scaling":
+                each, many = scaling.measure(Path(folder))
+                put("scaling.md", "each", table(("what", "how much", ""), "lrl", each))
+                head = ("images", "workers", "`prepare`", "`split`", "checksums", "on disk")
+                put("scaling.md", "many", table(head, "rrrrrr", many))
+                continue
+            rows = []
+            for row in SUBJECTS[name](Path(folder)):
+                print(" | ".join(row), flush=True)
+                rows.append(row)
+            put("performance.md", name, table(("what", "found", "wanted"), "lrr", rows))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

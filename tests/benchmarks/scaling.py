@@ -20,7 +20,7 @@ from stages.lib.files import write_json
 IMAGE_BYTES = 50 * 50 * 3
 FEW_AND_MANY = (5_000, 50_000)
 IMAGES, WORKERS = (1_000_000, 100_000_000), (1, 16, 256)
-MODELS, PATIENCE = (10, 100, 1000), 600  # seconds
+MODELS, PATIENCE = (10, 100, 1000), 120  # seconds
 
 
 class Measured(NamedTuple):
