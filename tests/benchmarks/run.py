@@ -65,8 +65,8 @@ def main(names: list[str]) -> None:
             rows = []
             for row in SUBJECTS[name](Path(folder)):
                 print(" | ".join(row), flush=True)
-                rows.append(row)
-            put("performance.md", name, table(("what", "found", "wanted"), "lrr", rows))
+                rows.append(row)  # what is measured stays, if the rest is interrupted
+                put("performance.md", name, table(("what", "found", "wanted"), "lrr", rows))
 
 
 if __name__ == "__main__":
