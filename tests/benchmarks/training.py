@@ -56,10 +56,8 @@ def measure(folder: Path) -> Iterator[Row]:
         stage, plain = partial(train, folder, name, processor="this"), partial(fit, folder, name)
         yield compare(f"speed of `train` to `fit`, {name}", stage, plain, "0.97 or more")
         if augmented:
-            stage, one = (
-                partial(train, folder, augmented),
-                partial(fit, folder, augmented, "one-batch"),
-            )
+            stage = partial(train, folder, augmented)
+            one = partial(fit, folder, augmented, "one-batch")
             row = f"speed to that on one batch, kept in memory, {augmented}"
             yield compare(row, stage, one, "0.95 or more")
     this = partial(train, folder, name, processor="this")
