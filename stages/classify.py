@@ -83,25 +83,20 @@ def classify(
                 yield path, (classes[row.argmax()] if sure else None, float(row.max()))
 
 
-def to_pixels(
-    content: Content, shape: tuple[int, int, int], prepared: Photos | None = None
-) -> Pixels:
+def to_pixels(content: Content, shape: tuple[int, int, int], options: Photos) -> Pixels:
     """Returns a file's image as uint8 `shape` (the network's), or why there is none.
 
-    A photograph becomes what `prepared` made of those that the network knows.
+    A photograph becomes what `options` made of those that the network knows.
     """
     height, width, channels = shape
     if isinstance(content, str):
         return content
-    if prepared is None:
-        decoded = decode_image(content)
-    else:
-        decoded = decode_image(content, prepared.max_pixels, prepared.enough)
+    decoded = decode_image(content, options.max_pixels, options.enough)
     if isinstance(decoded, str):
         return decoded
     if channels == 1:
         return to_digit(decoded.image, height, width)
-    return resize(decoded.image, height, width, prepared.interpolation if prepared else "area")
+    return resize(decoded.image, height, width, options.interpolation)
 
 
 def read_input_shape(path: Path, name: str) -> tuple[int, int, int]:
@@ -231,7 +226,9 @@ def main(*arguments: str) -> None:
     shape = read_input_shape(path, options.name)
     classes = read_classes(dataset)
     prepared = params.read(f"datasets.{dataset}.prepare", Format).root
-    photos = prepared if isinstance(prepared, Photos) else None
+    photos = Photos(format="photos", decoding="full")  # for networks that know arrays
+    if isinstance(prepared, Photos):
+        photos = prepared
 
     images = decode_ahead(
         read_contents(list_paths(options.images)),

@@ -53,11 +53,11 @@ def write_outputs(
         save_model(model, model_file)
         pd.DataFrame(progress.history).to_csv(history_file, index=False, float_format="%.6g")
         np.save(snapshots_file, np.stack(progress.snapshots))
-        timing = {"seconds": round(seconds, 1), "peak_memory_mb": _peak_memory() >> 20}
+        timing = {"seconds": round(seconds, 1), "peak_memory_mb": peak_memory() >> 20}
         write_json(timing_file, timing | {"environment": environment})
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
     """Returns the most memory that this process has used at any time, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # others give kibibytes

@@ -94,7 +94,6 @@ def test_a_training_from_a_file_has_the_bytes_of_one_from_memory(
 
 
 @pytest.mark.long
-@pytest.mark.skipif(sys.platform != "linux", reason="the peak is in kibibytes there")
 def test_a_million_images_of_7_gigabytes_are_learned_from_and_predicted_in_two_gigabytes(
     tmp_path: Path,
 ) -> None:

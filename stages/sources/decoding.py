@@ -69,23 +69,8 @@ class Decoded(NamedTuple):
     """A decoded image.
 
     Attributes:
-        image: uint8 [height, width, 3], RGB; a JPEG's may be reduced by 2, 4 or 8.
-        width: Of the original, in pixels.
-        height: Of the original, in pixels.
-        notes: What a person may want to know of it; mostly nothing.
-    """
-
-    image: Image
-    width: int
-    height: int
-    notes: tuple[str, ...] = ()
-
-
-class Resized(NamedTuple):
-    """A resized image, and the size of the original.
-
-    Attributes:
-        image: uint8 [height, width, 3], RGB.
+        image: uint8 [rows, columns, 3], RGB, as it was decoded or resized: a JPEG may be reduced
+            by 2, 4 or 8 while it is decoded.
         width: Of the original, in pixels.
         height: Of the original, in pixels.
         notes: What a person may want to know of it; mostly nothing.
@@ -173,10 +158,9 @@ def estimate_memory(content: object) -> int:
     return len(content) if isinstance(header, str) else header.memory
 
 
-def to_square(decoded: Decoded, size: int, interpolation: Interpolation) -> Resized:
+def to_square(decoded: Decoded, size: int, interpolation: Interpolation) -> Decoded:
     """Resizes a decoded image to a square of `size` pixels: see `resize`."""
-    image = resize(decoded.image, size, size, interpolation)
-    return Resized(image, decoded.width, decoded.height, decoded.notes)
+    return decoded._replace(image=resize(decoded.image, size, size, interpolation))
 
 
 def resize(image: Image, height: int, width: int, interpolation: Interpolation) -> Image:

@@ -30,7 +30,7 @@ from stages.sources.arrays import (
 )
 from stages.sources.batches import decode_in_batches
 from stages.sources.copies import find_copies, write_copies
-from stages.sources.decoding import Resized, decode_ahead, decode_image, to_square
+from stages.sources.decoding import Decoded, decode_ahead, decode_image, to_square
 from stages.sources.fingerprints import BYTES as FINGERPRINT_BYTES
 from stages.sources.fingerprints import Fingerprint, fingerprint
 from stages.sources.formats import Photos
@@ -48,7 +48,7 @@ class Read(NamedTuple):
         fingerprint: What it is compared by.
     """
 
-    resized: Resized
+    resized: Decoded
     fingerprint: Fingerprint
 
 

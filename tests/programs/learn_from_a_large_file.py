@@ -3,7 +3,6 @@
 Prints the most memory that the process had, in bytes.
 """
 
-import resource
 import sys
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from stages.networks.recipe import Recipe
 from stages.networks.runtime import set_up
 from stages.networks.training import Training, train
 from stages.networks.views import predict
+from stages.train import peak_memory
 
 folder = Path(sys.argv[1])
 set_up("cpu", 2, "any")
@@ -29,4 +29,4 @@ with checkpoint.locked():
     train(model, Training(*parts, [recipe], 0, ["cat", "dog"], "training"), checkpoint)
 last = parts[0].images.choose(np.arange(len(parts[0].labels))[-50_000:])
 assert len(predict(model, last, 250)) == 50_000
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(peak_memory())
