@@ -420,13 +420,11 @@ def remove_model(project: Project, name: str) -> None:
         path.unlink()
 
 
-def trainings() -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter(["cmdline", "environ"]):
-        own = process.info["environ"] or {}
-        if "stages.train" in (process.info["cmdline"] or ()) and cluster.ADDRESS not in own:
-            found.append(process)
-    return found
+def training_of(workers: Cluster, name: str) -> psutil.Process:
+    """Returns the process that a worker has started to train a model."""
+    started = psutil.Process(workers.processes[name].pid).children(recursive=True)
+    [training] = [process for process in started if "stages.train" in process.cmdline()]
+    return training
 
 
 @pytest.mark.long
@@ -471,7 +469,7 @@ def test_a_training_whose_worker_is_killed_goes_on_elsewhere_to_the_same_bytes(
     run = stage(project.folder, "stages.train", "cnn", **workers.environment)
     wait_until((project.folder / "data/checkpoints/cnn/state.npz").exists)
     [busy] = workers.busy()
-    [training] = trainings()
+    training = training_of(workers, busy)
     workers.kill(busy)
     assert not psutil.wait_procs([training], timeout=10)[1]
     printed = finish(run)
@@ -490,7 +488,7 @@ def test_a_training_ends_with_its_sender_and_with_its_scheduler(
     workers = start("a", code=project.folder)
     run = stage(project.folder, "stages.train", "cnn", **workers.environment)
     wait_until((project.folder / "data/checkpoints/cnn/state.npz").exists)
-    [training] = trainings()
+    training = training_of(workers, "a")
     ended = time.monotonic()
     if killed == "the sender":
         run.kill()

@@ -3,6 +3,7 @@
 import os
 import statistics
 import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from time import perf_counter
@@ -12,11 +13,10 @@ ROUNDS = 5
 
 
 class Run(NamedTuple):
-    """What a process took: seconds of the clock and of all cores, and bytes of memory at most."""
+    """What a process took: seconds of the clock, and of all cores."""
 
     seconds: float
     cpu: float
-    memory: int
 
 
 Row = tuple[str, ...]  # of a table: what is measured, what it was, what it should be
@@ -37,7 +37,18 @@ def run(command: Iterable[str], folder: Path, environment: dict[str, str] | None
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, process.args)
     seconds = perf_counter() - started
-    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+    return Run(seconds, usage.ru_utime + usage.ru_stime)
+
+
+def peak_memory(command: Iterable[str], folder: Path) -> int:
+    """Runs a command to its end, which has to be good, and returns the most bytes it had."""
+    # Linux counts what the starting process has, too: so a small one starts it.
+    program = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, capture_output=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
+"""
+    return int(subprocess.check_output([sys.executable, "-c", program, *command], cwd=folder))
 
 
 def alternate(

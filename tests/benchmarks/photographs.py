@@ -17,7 +17,7 @@ from time import perf_counter
 
 import simplejpeg
 from conftest import TOP
-from measure import ROUNDS, Row, alternate, ratio, run
+from measure import ROUNDS, Row, alternate, peak_memory, ratio, run
 from ruamel.yaml import YAML
 
 from stages.sources.sample import write_drawn_photographs
@@ -60,7 +60,7 @@ def measure(folder: Path, count: int) -> Iterator[Row]:
     for number in (count // 5, count * 4):
         write_project(folder, "many", contents, number)
         shutil.rmtree(folder / "data/arrays")
-        peak = run([sys.executable, "-m", "stages.prepare", "many"], folder).memory
+        peak = peak_memory([sys.executable, "-m", "stages.prepare", "many"], folder)
         yield (f"peak memory of `prepare`, {number:,} photographs", f"{peak >> 20} MB", "700 MB")
 
 
