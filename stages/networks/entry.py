@@ -29,12 +29,14 @@ class Entry:
         training: What it learns from, and how.
         runtime: What it computes with.
         fingerprint: What the bytes of its training depend on.
+        own: Whether the seed and the images are those of `params.yaml`, not of a repeat.
     """
 
     model: keras.Model
     training: Training
     runtime: Runtime
     fingerprint: dict[str, Any]
+    own: bool
 
 
 def read_entry(name: str, seed: int | None = None, share: float = 1) -> Entry:
@@ -53,8 +55,8 @@ def read_entry(name: str, seed: int | None = None, share: float = 1) -> Entry:
     network = params.read(f"{key}.network", Network)
     phases = read_recipes(f"{key}.training", network.trainable_from)
     splits = Path("data/splits") / params.read(f"{key}.dataset", str)
-    if seed is None:
-        seed = defaults.seed if phases[0].seed is None else phases[0].seed
+    own_seed = defaults.seed if phases[0].seed is None else phases[0].seed
+    seed = own_seed if seed is None else seed
     precision = phases[0].precision or defaults.precision
     runtime = set_up(defaults.device, defaults.threads, defaults.processor, precision, seed)
     if runtime.portable and any(phase.batch_size == 1 for phase in phases):
@@ -75,7 +77,7 @@ def read_entry(name: str, seed: int | None = None, share: float = 1) -> Entry:
     known_by = fingerprint(
         splits, *settings, runtime.bytes_depend_on, seed, share, start=network.start_file
     )
-    return Entry(model, training, runtime, known_by)
+    return Entry(model, training, runtime, known_by, own=seed == own_seed and share == 1)
 
 
 def take_share(part: Part, share: float, seed: int) -> Part:

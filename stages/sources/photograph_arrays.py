@@ -202,7 +202,7 @@ def read_photographs(
     Args:
         photographs: The photographs to read.
         options: How to resize, and the largest image.
-        workers: The number of threads; None leaves it to `ThreadPoolExecutor`.
+        workers: The number of threads; None is one for each core.
         executor: A cluster's, which then decodes them instead of threads.
 
     Yields:
