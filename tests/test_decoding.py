@@ -318,6 +318,36 @@ def test_values_of_sixteen_bits_are_scaled_by_the_bits_they_use(
     assert found.notes == expected
 
 
+def tiff(values: np.ndarray, meaning: int, *extra: int, planes: bool = False) -> bytes:
+    """A TIFF of 16 bits: `meaning` is its PhotometricInterpretation, `extra` its ExtraSamples."""
+    height, width, channels = values.shape
+    parts = [values[..., at].tobytes() for at in range(channels)] if planes else [values.tobytes()]
+    starts = [8 + at * len(parts[0]) for at in range(len(parts))]
+    longs = {256: [width], 257: [height], 273: starts, 278: [height], 279: [*map(len, parts)]}
+    shorts = {258: [16] * channels, 259: [1], 262: [meaning], 277: [channels], 284: [1 + planes]}
+    tags = longs | shorts | ({338: [*extra]} if extra else {})
+    place = 8 + values.nbytes
+    entries, beyond = b"", b""
+    for tag in sorted(tags):
+        packed = struct.pack(f"<{len(tags[tag])}{'I' if tag in longs else 'H'}", *tags[tag])
+        if len(packed) > 4:
+            at = place + 6 + 12 * len(tags) + len(beyond)
+            packed, beyond = struct.pack("<I", at), beyond + packed
+        kind = 4 if tag in longs else 3
+        entries += struct.pack("<HHI4s", tag, kind, len(tags[tag]), packed)
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4) + beyond
+    return b"II*\0" + struct.pack("<I", place) + b"".join(parts) + directory
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_white_is_zero_where_a_tiff_of_sixteen_bits_says_so(bits: int) -> None:
+    values = scene(channels=1).astype(np.uint16)[..., np.newaxis] << 8
+    values[0, 0] = 65535
+    white_is_zero, black_is_zero = (opened(tiff(values >> (16 - bits), say)) for say in (0, 1))
+    np.testing.assert_array_equal(black_is_zero.image, np.dstack([values >> 8] * 3))
+    np.testing.assert_array_equal(white_is_zero.image, 255 - black_is_zero.image)
+
+
 def test_values_that_are_no_whole_numbers_are_refused() -> None:
     content = cv2.imencode(".tiff", scene().astype(np.float32)[..., 0] / 255)[1].tobytes()
     assert decode_image(content) == "values that are no whole numbers"

@@ -49,8 +49,7 @@ Interpolation = Literal[
 ]
 
 MAX_PIXELS = 100_000_000
-# By how much libjpeg-turbo reduces a JPEG while it decodes; by other numbers it takes longer. It
-# rounds up.
+# How libjpeg-turbo reduces a JPEG while it decodes, rounding up; other numbers take longer.
 REDUCTIONS = (8, 4, 2, 1)
 # What is decoded at once, in bytes: with the next file, and with Python and OpenCV, the process
 # stays below 1.5 GB.
@@ -275,7 +274,8 @@ def _decode(content: bytes, kind: str, header: Header, enough: int | None) -> De
             grey = grey_from_pillow(opened)
             if grey is None:
                 return "values of more than 16 bits"
-            image, more = from_deep(grey, opened.info.get("transparency"))
+            clear = opened.info.get("transparency")
+            image, more = from_deep(grey, clear, header.white_is_zero)
             notes += more
         elif header.cmyk:  # Pillow turns Adobe's inks round
             image = from_inks(255 - np.asarray(opened))

@@ -38,6 +38,8 @@ READERS = {
 BYTES_PER_PIXEL = {"JPEG": 4, "WebP": 18, "AVIF": 16, "JPEG 2000": 30}
 TURNED_JPEG, CMYK_JPEG, PROGRESSIVE_JPEG, DEEP, OTHERS = 7, 8, 10, 20, 9
 PNG_SEVERAL_CHANNELS = (2, 4, 6)  # https://www.w3.org/TR/png-3/#3colourType
+# https://www.loc.gov/preservation/digital/formats/content/tiff_tags.shtml
+PHOTOMETRIC, WHITE_IS_ZERO = TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, 0
 # `max_pixels` bounds the memory too: a kind that needs more may have fewer pixels.
 MOST_BYTES_PER_PIXEL = 12
 
@@ -55,6 +57,7 @@ class Header(NamedTuple):
         orientation: The EXIF tag of a JPEG: 1 is upright, 2 to 8 are turned or mirrored.
         deep: Whether it has several channels of 16 bits, of which Pillow keeps 8.
         cmyk: Whether a JPEG has inks instead of colours.
+        white_is_zero: Whether a TIFF's values of 16 bits grow darker, which Pillow passes over.
     """
 
     width: int
@@ -63,6 +66,7 @@ class Header(NamedTuple):
     orientation: int = 1
     deep: bool = False
     cmyk: bool = False
+    white_is_zero: bool = False
 
 
 def open_image(content: bytes, kind: str) -> PIL.Image.Image:
@@ -88,6 +92,8 @@ def read_header(content: bytes, kind: str) -> Header:
         deep = several and any(";16" in str(tile[3]) for tile in tiles)
         orientation = read_orientation(image)
         cmyk = kind == "JPEG" and image.mode == "CMYK"
+        tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+        white_is_zero = image.mode.startswith("I") and tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
         per_pixel = BYTES_PER_PIXEL.get(kind, OTHERS)
         if deep:
             per_pixel = DEEP
@@ -97,9 +103,8 @@ def read_header(content: bytes, kind: str) -> Header:
             per_pixel = CMYK_JPEG
         elif kind == "JPEG" and orientation > 1:
             per_pixel = TURNED_JPEG
-        return Header(
-            width, height, width * height * per_pixel + len(content), orientation, deep, cmyk
-        )
+        memory = width * height * per_pixel + len(content)
+        return Header(width, height, memory, orientation, deep, cmyk, white_is_zero)
 
 
 def read_orientation(image: PIL.Image.Image) -> int:

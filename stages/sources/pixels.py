@@ -74,12 +74,15 @@ def grey_from_pillow(image: PIL.Image.Image) -> Deep | None:
     return result
 
 
-def from_deep(stored: Deep, clear: int | None) -> tuple[Image, tuple[str, ...]]:
+def from_deep(
+    stored: Deep, clear: int | None, white_is_zero: bool = False
+) -> tuple[Image, tuple[str, ...]]:
     """Reduces values of 16 bits to 8, by the bits that they use.
 
     Args:
         stored: [height, width, 1, 3 or 4]: grey, RGB or RGB with opacity.
         clear: The one value of grey that is transparent, if any.
+        white_is_zero: Whether the largest value is black.
 
     Returns:
         The image, and a note if it uses fewer bits than 16.
@@ -95,6 +98,7 @@ def from_deep(stored: Deep, clear: int | None) -> tuple[Image, tuple[str, ...]]:
     result = np.empty((height, width, 3), np.uint8)
     for rows in stripes:
         colours = (stored[rows, :, :3] >> (bits - 8)).astype(np.uint8)
+        colours = 255 - colours if white_is_zero else colours
         if channels == 4:
             colours = put_on_white(colours, stored[rows, :, 3:], opaque)
         elif clear is not None:
