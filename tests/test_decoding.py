@@ -348,6 +348,28 @@ def test_white_is_zero_where_a_tiff_of_sixteen_bits_says_so(bits: int) -> None:
     np.testing.assert_array_equal(white_is_zero.image, 255 - black_is_zero.image)
 
 
+def test_a_fourth_channel_of_sixteen_bits_is_what_a_tiff_says_it_is() -> None:
+    colours, fourth = scene().astype(np.uint16) << 8, scene(channels=1, seed=1).astype(np.uint16)
+    fourth = fourth[..., np.newaxis] * 257
+    seen = opened(tiff(np.dstack([colours, fourth]), 2, 0)).image  # infrared, for example
+    np.testing.assert_array_equal(seen, colours >> 8)
+    expected = on_white(colours >> 8, fourth[..., 0] >> 8)
+    seen = opened(tiff(np.dstack([colours, fourth]), 2, 2)).image
+    np.testing.assert_array_equal(seen, expected)
+    multiplied = np.rint(colours * (fourth / 65535)).astype(np.uint16)
+    seen = opened(tiff(np.dstack([multiplied, fourth]), 2, 1)).image
+    assert np.abs(seen.astype(int) - expected).max() <= 2
+
+
+@pytest.mark.parametrize(("channels", "meaning"), [(3, 2), (4, 2), (4, 5)])
+def test_channels_of_sixteen_bits_in_planes_of_their_own_are_refused(
+    channels: int, meaning: int
+) -> None:
+    content = tiff(scene(channels=channels).astype(np.uint16) << 8, meaning, planes=True)
+    reason = "16-bit channels in planes of their own, which are not read here"
+    assert decode_image(content) == reason
+
+
 def test_values_that_are_no_whole_numbers_are_refused() -> None:
     content = cv2.imencode(".tiff", scene().astype(np.float32)[..., 0] / 255)[1].tobytes()
     assert decode_image(content) == "values that are no whole numbers"

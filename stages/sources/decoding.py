@@ -56,10 +56,8 @@ REDUCTIONS = (8, 4, 2, 1)
 READ_AHEAD_BYTES = 1_200_000_000
 # Before the next file is read, there is room for it.
 ROOM = 500_000_000
-# What a decoder needs beside the picture, such as tables: more than any does.
-DECODER_BYTES = 32_000_000
-# And in number: enough for any number of workers.
-READ_AHEAD = 64
+DECODER_BYTES = 32_000_000  # beside the picture, such as tables: more than any decoder needs
+READ_AHEAD = 64  # files at once: enough for any number of workers
 T = TypeVar("T")
 Content = TypeVar("Content")
 Result = TypeVar("Result")
@@ -232,6 +230,8 @@ def _read_header(content: bytes, max_pixels: int) -> Header | str:
     width, height = header.width, header.height
     if not width or not height:
         return "damaged: no pixels"
+    if header.in_planes:
+        return "16-bit channels in planes of their own, which are not read here"
     if width * height > max_pixels:
         return f"{width}x{height} pixels, more than max_pixels ({max_pixels:,}) allows"
     if header.memory > max_pixels * MOST_BYTES_PER_PIXEL:
@@ -274,8 +274,7 @@ def _decode(content: bytes, kind: str, header: Header, enough: int | None) -> De
             grey = grey_from_pillow(opened)
             if grey is None:
                 return "values of more than 16 bits"
-            clear = opened.info.get("transparency")
-            image, more = from_deep(grey, clear, header.white_is_zero)
+            image, more = from_deep(grey, opened.info.get("transparency"), header.white_is_zero)
             notes += more
         elif header.cmyk:  # Pillow turns Adobe's inks round
             image = from_inks(255 - np.asarray(opened))
@@ -287,7 +286,8 @@ def _decode(content: bytes, kind: str, header: Header, enough: int | None) -> De
             stored = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
         if stored is None or stored.dtype != np.uint16:
             return "damaged: its 16-bit values cannot be read"
-        image, more = from_deep(stored.astype(np.uint16, copy=False), None)
+        channels = 3 if header.opaque else 4
+        image, more = from_deep(stored[..., :channels].astype(np.uint16, copy=False), None)
         notes += more
         cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)  # OpenCV's order is blue, green, red
         del stored

@@ -40,6 +40,7 @@ TURNED_JPEG, CMYK_JPEG, PROGRESSIVE_JPEG, DEEP, OTHERS = 7, 8, 10, 20, 9
 PNG_SEVERAL_CHANNELS = (2, 4, 6)  # https://www.w3.org/TR/png-3/#3colourType
 # https://www.loc.gov/preservation/digital/formats/content/tiff_tags.shtml
 PHOTOMETRIC, WHITE_IS_ZERO = TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, 0
+BITS, PLANAR, IN_PLANES = TiffImagePlugin.BITSPERSAMPLE, TiffImagePlugin.PLANAR_CONFIGURATION, 2
 # `max_pixels` bounds the memory too: a kind that needs more may have fewer pixels.
 MOST_BYTES_PER_PIXEL = 12
 
@@ -55,9 +56,13 @@ class Header(NamedTuple):
         height: In pixels, before the picture is turned.
         memory: The most that decoding takes, in bytes, the file included.
         orientation: The EXIF tag of a JPEG: 1 is upright, 2 to 8 are turned or mirrored.
-        deep: Whether it has several channels of 16 bits, of which Pillow keeps 8.
+        deep: Whether it has several channels of 16 bits, of which Pillow keeps 8, and OpenCV all.
+            OpenCV does not know colours that were multiplied by their opacity.
         cmyk: Whether a JPEG has inks instead of colours.
         white_is_zero: Whether a TIFF's values of 16 bits grow darker, which Pillow passes over.
+        opaque: Whether the fourth channel of a deep TIFF, if it has one, is no opacity.
+        in_planes: Whether a TIFF has each channel of 16 bits in a plane of its own, of which
+            Pillow and OpenCV make another picture.
     """
 
     width: int
@@ -67,6 +72,8 @@ class Header(NamedTuple):
     deep: bool = False
     cmyk: bool = False
     white_is_zero: bool = False
+    opaque: bool = False
+    in_planes: bool = False
 
 
 def open_image(content: bytes, kind: str) -> PIL.Image.Image:
@@ -89,11 +96,14 @@ def read_header(content: bytes, kind: str) -> Header:
         width, height = image.size
         tiles = getattr(image, "tile", [])
         several = kind == "TIFF" and image.mode in ("RGB", "RGBA")
-        deep = several and any(";16" in str(tile[3]) for tile in tiles)
+        rawmodes = [str(tile[3]) for tile in tiles]
+        deep = several and any(";16" in raw and "RGBa" not in raw for raw in rawmodes)
         orientation = read_orientation(image)
         cmyk = kind == "JPEG" and image.mode == "CMYK"
         tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
         white_is_zero = image.mode.startswith("I") and tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
+        bits = tags.get(BITS, ())
+        in_planes = len(bits) > 1 and 16 in bits and tags.get(PLANAR) == IN_PLANES
         per_pixel = BYTES_PER_PIXEL.get(kind, OTHERS)
         if deep:
             per_pixel = DEEP
@@ -104,7 +114,11 @@ def read_header(content: bytes, kind: str) -> Header:
         elif kind == "JPEG" and orientation > 1:
             per_pixel = TURNED_JPEG
         memory = width * height * per_pixel + len(content)
-        return Header(width, height, memory, orientation, deep, cmyk, white_is_zero)
+        return Header(
+            *(width, height, memory, orientation, deep, cmyk, white_is_zero),
+            opaque=several and image.mode == "RGB",
+            in_planes=in_planes,
+        )
 
 
 def read_orientation(image: PIL.Image.Image) -> int:
