@@ -12,6 +12,7 @@ Sources: `sample` needs no network (5,000 real digits; 340 drawn cats and dogs: 
 anything else is a path or URL, or a list of them.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from stages.sources.array_files import hold_arrays
 from stages.sources.array_storage import store_array_files, unpack_array_files
 from stages.sources.idx import IDX_NAMES
 from stages.sources.kaggle import download_competition
-from stages.sources.locations import NAMED_SOURCES, list_files
+from stages.sources.locations import NAMED_SOURCES, list_files, resolve
 from stages.sources.sample import write_drawn_photographs, write_sample_digits
 from stages.sources.storage import store_labelled, store_unlabelled
 from stages.sources.transfer import Fetch
@@ -127,10 +128,17 @@ def download(
 
 def _without(unlabelled: str | None, files: list[str]) -> list[str]:
     """Takes the photographs without labels out of the source: its folder may hold both."""
-    same = set() if unlabelled is None else set(list_files([unlabelled]))
-    rest = [file for file in files if file not in same]
+    same = set() if unlabelled is None else set(map(resolve, list_files([unlabelled])))
+    rest = [file for file in files if resolve(file) not in same]
     if not rest:
         raise UserError("`unlabelled` and `source` name the same: name other photographs in one")
+    for pair in itertools.product(map(resolve, rest), same):
+        outer, inner = sorted(pair, key=len)
+        if Path(outer).is_dir() and Path(inner).is_relative_to(outer):
+            raise UserError(
+                f"`unlabelled` and `source` have photographs in common, since {inner} lies in "
+                f"{outer}: move it elsewhere, or name the folder under `prepare.unlabelled` alone"
+            )
     return rest
 
 

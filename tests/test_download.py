@@ -718,6 +718,19 @@ def test_kaggles_unpacked_folder_needs_no_more_words(
     assert (folder / stored).read_bytes() == TEST
 
 
+@pytest.mark.parametrize("way", ["mine/test1.zip", "{here}/mine/test1.zip", "link.zip"])
+def test_what_is_unlabelled_is_no_source_however_its_path_is_written(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine").mkdir()
+    Path("mine/train.zip").write_bytes(TRAIN)
+    Path("mine/test1.zip").write_bytes(TEST)
+    Path("link.zip").symlink_to("mine/test1.zip")
+    download("pets", folder, "mine", way.format(here=tmp_path))
+    assert names(folder) == ["origin.txt", "test1.zip", "train.zip"]
+
+
 def test_stored_file_is_a_copy_and_the_users_file_stays_as_it_was(
     tmp_path: Path, folder: Path
 ) -> None:
@@ -863,6 +876,8 @@ def test_what_is_no_zip_of_photographs_is_an_error(
         ("idx", "good.zip", "`unlabelled` does not go with this source"),
         ("good.zip", "idx", "unlabelled: idx: expected one archive .* found 4"),
         ("good.zip", "good.zip", "`unlabelled` and `source` name the same"),
+        ("pets", "pets/new", "photographs in common, since /.*pets/new lies in /.*pets: move it"),
+        ("pets/new", "pets", "photographs in common, since /.*pets/new lies in /.*pets: move it"),
         ("labels.tsv", None, "labels.tsv: a table of labels, expected an archive or a folder"),
         ("broken", None, rf"broken/{IDX_NAMES[1]}: .*cut off or damaged"),
         ("html", None, rf"html/{IDX_NAMES[0]}: .*no IDX file"),
@@ -888,6 +903,9 @@ def test_source_that_does_not_fit_is_an_error(
     Path("texts/cat.0.txt").write_bytes(b"no photograph")
     Path("labels.tsv").write_bytes(b"file,label\n")
     Path("good.zip").write_bytes(TRAIN)
+    for name in ("cat", "dog", "new"):
+        Path("pets", name).mkdir(parents=True)
+        Path("pets", name, "1.jpg").write_bytes(b"a photograph")
     with pytest.raises(UserError, match=complaint):
         download("pets", folder, source, unlabelled)
 

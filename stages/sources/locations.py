@@ -36,11 +36,15 @@ def list_files(locations: Sequence[str]) -> list[str]:
             raise UserError(f"{location}: no permission to read it") from None
     seen = set()
     for file in files:
-        resolved = file if is_url(file) else str(Path(file).resolve())
-        if resolved in seen:
+        if resolve(file) in seen:
             raise UserError(f"{file} is named twice: name it once")
-        seen.add(resolved)
+        seen.add(resolve(file))
     return files
+
+
+def resolve(file: str) -> str:
+    """Returns the one path of a file, however it is named; a URL as it is."""
+    return file if is_url(file) else str(Path(file).resolve())
 
 
 def _list_url(url: str) -> list[str]:
