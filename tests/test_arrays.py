@@ -591,6 +591,43 @@ def test_csv_images_that_are_no_squares_take_their_shape_from_params(tmp_path: P
     refused(tmp_path / "again", "25 columns", "`shape: [height", source=source, format="csv")
 
 
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (sorted(PIXELS), "'pixel15' stands before 'pixel2'"),
+        (PIXELS[::-1], "'pixel15' stands before 'pixel14'"),
+        (
+            sorted(f"{row}x{column}" for row in (9, 10) for column in range(8)),
+            "'10x7' stands befor",
+        ),
+    ],
+)
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_pixels_in_another_order_than_their_numbers_are_refused(
+    tmp_path: Path, names: list[str], words: str, part: str
+) -> None:
+    files = {"train.csv": table(TRAIN, TRAIN_LABELS, ",".join(["label", *PIXELS]))}
+    files[f"{part}.csv"] = table(TRAIN, TRAIN_LABELS, ",".join(["label", *names]))
+    write(tmp_path, files)
+    refused(
+        tmp_path,
+        f"{part}.csv",
+        words,
+        source=[str(tmp_path / name) for name in files],
+        format="csv",
+    )
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_pixels_named_by_row_and_column_are_read(tmp_path: Path, turned: bool) -> None:
+    names = [f"{row}x{column}" for row in range(8, 12) for column in range(8, 12)]
+    names = ["x".join(name.split("x")[::-1]) for name in names] if turned else names
+    write(tmp_path, {"mine.csv": table(TRAIN, TRAIN_LABELS, ",".join(["label", *names]))})
+    found = prepared(tmp_path, str(tmp_path / "mine.csv"), format="csv", transpose=turned)
+    expected = TRAIN.transpose(0, 2, 1) if turned else TRAIN
+    np.testing.assert_array_equal(found["images"][..., 0], expected)
+
+
 def broken(old: str, new: str) -> bytes:
     text = table(np.full((5, 2, 2), 7, np.uint8), np.arange(5)).decode()
     assert old in text

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.lib.command import UserError
+from stages.lib.files import natural_key
 from stages.sources.array_images import Images, Layout, flat_layout
 from stages.sources.array_names import PARTS
 from stages.sources.arrays import Image
@@ -36,6 +38,7 @@ def find_csv(raw: Path, options: Csv) -> dict[str, Images]:
                 "file"
             )
         others = {column for column in (label, table.numbering) if column is not None}
+        check_order([name for at, name in enumerate(table.header) if at not in others], str(path))
         labels, names = None, tuple[str, ...]()
         if label is not None:
             labels = table.read_column(label)
@@ -96,6 +99,25 @@ def find_label(table: Table, options: Csv) -> tuple[int | None, Layout]:
             "image: give `shape: [height, width]`, and `label_column` if it is not called label"
         )
     return label, layout
+
+
+def check_order(names: list[str], where: str) -> None:
+    """Raises a `UserError` if columns of pixels are numbered but not in the order of the numbers.
+
+    A program may sort them as text: pixel0, pixel1, pixel10. Two numbers are the row and the
+    column, or the column and the row. What is named in another way cannot be checked.
+    """
+    keys = [natural_key(name) for name in names]
+    if len({tuple(key[::2]) for key in keys}) != 1:
+        return
+    numbers = [key[1::2] for key in keys]
+    downwards = [number[::-1] for number in numbers]
+    if numbers != sorted(numbers) and downwards != sorted(downwards):
+        at = next(at for at, pair in enumerate(pairwise(numbers)) if pair[0] > pair[1])
+        raise UserError(
+            f"{where}: the column '{names[at]}' stands before '{names[at + 1]}', expected the "
+            "pixels line by line: sort the columns by their numbers"
+        )
 
 
 def _first_column(table: Table) -> int:
