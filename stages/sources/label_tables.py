@@ -67,16 +67,19 @@ def read_table(
 def has_columns(content: bytes, columns: Iterable[str]) -> bool:
     """Tells whether a table's header has all of `columns`."""
     try:
-        header = _split(content.split(b"\n", 1)[0].decode("utf-8-sig", "replace"))
+        header = _split(content.decode(_unicode(content), "replace").partition("\n")[0])
     except csv.Error:
         return False
     return bool(header) and set(columns) <= set(header[0])
 
 
+def _unicode(content: bytes) -> str:
+    return "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+
+
 def _read_rows(name: str, content: bytes, encoding: str | None) -> list[list[str]]:
     try:
-        utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
-        return _split(content.decode("utf-16" if utf16 else "utf-8-sig"))
+        return _split(content.decode(_unicode(content)))
     except csv.Error as error:
         raise UserError(f"{name}: no table: {error}") from None
     except UnicodeDecodeError:
