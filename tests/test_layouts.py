@@ -271,10 +271,10 @@ def test_a_name_in_a_table_that_fits_two_photographs_is_refused(tmp_path: Path) 
     assert "1.png fits a/1.png and b/1.png" in said
 
 
-def test_folders_and_a_table_that_disagree_are_refused(tmp_path: Path) -> None:
-    tree = of_classes("cat", "dog") | {
-        "labels.csv": b"file,label\n" + b"".join(b"%d.png,x%d\n" % (n, n % 2) for n in range(6))
-    }
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_folders_and_a_table_that_disagree_are_refused(tmp_path: Path, encoding: str) -> None:
+    rows = ["file,label", *(f"{number}.png,x{number % 2}" for number in range(6))]
+    tree = of_classes("cat", "dog") | {"labels.csv": "\n".join(rows).encode(encoding)}
     said = said_by(tmp_path, write_tree(tmp_path / "pets.zip", tree))
     assert "prepare.labels: {csv: labels.csv}" in said
     assert "prepare.labels: folder" in said
@@ -316,6 +316,16 @@ def test_parts_may_stand_below_the_classes_or_name_the_archives(tmp_path: Path) 
         CATS_AND_DOGS,
         {"cat": [30], "dog": [31]},
     )
+
+
+def test_a_test_part_of_one_class_keeps_it_though_its_folder_is_written_otherwise(
+    tmp_path: Path,
+) -> None:
+    train = write_tree(tmp_path / "train.zip", of_classes("cat", "dog"))
+    test = write_tree(tmp_path / "test.zip", {"Cat/1.png": 30, "Cat/2.png": 31})
+    found = read_dataset(tmp_path, [train, test])
+    assert by_class(found, "test_") == {"cat": [30, 31]}
+    assert len(found["unlabelled_names"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from stages.lib.command import UserError
 from stages.lib.files import natural_key
 from stages.sources import label_tables, labels
 from stages.sources.arrays import LeftOut
-from stages.sources.class_names import name_classes
+from stages.sources.class_names import fold, name_classes
 from stages.sources.formats import Photos, Table
 from stages.sources.kinds import START, is_picture
 from stages.sources.labels import Reading
@@ -219,9 +219,11 @@ def _without_classes(parts: Sequence[str | None], readings: Sequence[Reading]) -
     """
     test = [at for at, part in enumerate(parts) if part == "test"]
     for reading in readings:
-        own = {reading.labels[at] for at in test} - {None}
+        own = {fold(label) for at in test if (label := reading.labels[at])}
         others = {
-            label for label, part in zip(reading.labels, parts, strict=True) if part != "test"
+            fold(label)
+            for label, part in zip(reading.labels, parts, strict=True)
+            if label and part != "test"
         }
         if len(own) > 1 or own & others:
             return []
