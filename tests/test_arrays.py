@@ -321,6 +321,16 @@ def test_keras_npz_is_read(tmp_path: Path, packed: bool) -> None:
     check(prepared(tmp_path, str(tmp_path / "mine"), format="npz"))
 
 
+@pytest.mark.parametrize("name", ["data", "images", "train", "my_train_data", "x", "mnist-test"])
+@pytest.mark.parametrize("labels", ["y", "image_labels", "data_y"])
+def test_the_names_of_arrays_say_more_than_that_of_their_file(
+    tmp_path: Path, name: str, labels: str
+) -> None:
+    named = {key.replace("y", labels): array for key, array in keras().items()}
+    write(tmp_path, {f"{name}.npz": npz(**named)})
+    check(prepared(tmp_path, str(tmp_path / f"{name}.npz"), format="npz"))
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_medmnist_npz_keeps_its_validation_part(tmp_path: Path, channels: int) -> None:
     named = medmnist()
@@ -358,6 +368,8 @@ def test_one_of_several_npz_files_is_chosen_by_its_name(tmp_path: Path) -> None:
         ("X_kannada_MNIST_train", "y_kannada_MNIST_train", "X_kannada_MNIST_test", "y_test"),
         ("train_images", "train_labels", "test_images", "test_labels"),
         ("x", "y", "x-test", "y-test"),
+        ("train_data", "train_data_labels", "test_data", "test_data_labels"),
+        ("images", "image_labels", "images_test", "image_labels_test"),
     ],
 )
 @pytest.mark.parametrize("suffix", [".npz", ".npy"])

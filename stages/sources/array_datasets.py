@@ -158,7 +158,7 @@ def find_npz(raw: Path, options: ArrayFormat) -> dict[str, Images]:
     names = []
     for path in sorted([*raw.glob("*.npz"), *raw.glob("*.npy")]):
         for key, stored in open_npz(path).items():
-            name = parse_name(f"{path.stem} {key}")
+            name = parse_name(f"{key} {path.stem}")  # its own name says more than the file's
             names.append(key or path.name)
             if name.content is None:
                 continue

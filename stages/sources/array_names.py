@@ -37,15 +37,18 @@ class ArrayName(NamedTuple):
 
 
 def parse_name(name: str) -> ArrayName:
-    """Reads a name of words that are joined by anything but letters and digits."""
+    """Reads a name of words that are joined by anything but letters and digits.
+
+    The first word for a part counts. A word for labels beside one for images does: `image_labels`.
+    """
     part: Part | None = None
     content: Content | None = None
     rest = []
     for word in re.findall(r"[a-z0-9]+", name.lower()):
         if word in PARTS and part is None:
             part = PARTS[word]
-        elif word in CONTENTS and content is None:
-            content = CONTENTS[word]
+        elif word in CONTENTS:
+            content = "labels" if content == "labels" else CONTENTS[word]
         elif not FORMAT.fullmatch(word):
             rest.append(word)
     return ArrayName("-".join(rest), part, content)
