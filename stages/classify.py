@@ -231,7 +231,7 @@ def main(*arguments: str) -> None:
         photos = prepared
 
     images = decode_ahead(
-        read_contents(list_paths(options.images)),
+        read_contents(list_paths(options.images), photos.encoding),
         lambda content: to_pixels(content, shape, photos),
     )
     answers = classify(images, lambda: load_model(path, classes), classes)

@@ -42,8 +42,10 @@ def project(tmp_path_factory: pytest.TempPathFactory, tensorflow: None) -> Path:
     }
     settings: dict[str, dict[str, object]] = {"datasets": {}, "models": {}}
     for name, (kind, channels, classes) in models.items():
-        size = {"image_size": SIDE, "interpolation": "nearest"} if kind == "photos" else {}
-        settings["datasets"][name] = {"prepare": {"format": kind} | size}
+        options: dict[str, object] = {}
+        if kind == "photos":
+            options = {"image_size": SIDE, "interpolation": "nearest", "encoding": "cp437"}
+        settings["datasets"][name] = {"prepare": {"format": kind} | options}
         settings["models"][name] = {"dataset": name}
         splits = folder / "data/splits" / name
         splits.mkdir(parents=True)
@@ -210,6 +212,16 @@ def test_a_zip_is_read_without_unpacking_it(
     rows, errors = classified(capsys, "colours", str(path), status=1)
     assert [row[1] for row in rows] == ["green"]
     assert errors == [f"{path}/d/10.png: damaged in its archive"]
+
+
+def test_names_in_an_archive_are_read_by_the_encoding_of_the_dataset(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = write_tree(tmp_path / "all.zip", {"kat/1.png": even(RED)})
+    path.write_bytes(path.read_bytes().replace(b"kat/", b"k\x84t/"))
+    rows, errors = classified(capsys, "colours", str(path))
+    assert [row[:2] for row in rows] == [[f"{path}/kät/1.png", "red"]]
+    assert errors == []
 
 
 @pytest.mark.parametrize("container", CONTAINERS)

@@ -15,12 +15,18 @@ from stages.sources.packing import list_visible
 Content = bytes | str
 
 
-def read_contents(paths: Iterable[Path]) -> Iterator[tuple[str, Content]]:
+def read_contents(
+    paths: Iterable[Path], encoding: str | None = None
+) -> Iterator[tuple[str, Content]]:
     """Reads files, and the images in folders and archives.
 
     A folder's or an archive's images are the files that are named as images or begin as such,
     in the natural order of their paths, but for hidden ones. An image in an archive is called
     `the.zip/path/in/it.jpg`.
+
+    Args:
+        paths: Files, folders and archives.
+        encoding: The encoding of names in archives that are not UTF-8.
 
     Yields:
         Each file's path and content, or its path and the reason why there is no content.
@@ -30,7 +36,7 @@ def read_contents(paths: Iterable[Path]) -> Iterator[tuple[str, Content]]:
             if path.is_dir():
                 contents = _read_folder(path)
             elif is_archive(path.name):
-                contents = _read_archive(path)
+                contents = _read_archive(path, encoding)
             else:
                 yield str(path), _read_file(path)
                 continue
@@ -53,8 +59,8 @@ def _read_folder(folder: Path) -> Iterator[tuple[str, Content]]:
             yield str(path), _read_file(path)
 
 
-def _read_archive(path: Path) -> Iterator[tuple[str, Content]]:
-    with open_archives([path]) as members:
+def _read_archive(path: Path, encoding: str | None) -> Iterator[tuple[str, Content]]:
+    with open_archives([path], encoding) as members:
         above = path.parent
         for member in sorted(members, key=lambda member: natural_key(member.file)):
             if is_hidden(member.path):
