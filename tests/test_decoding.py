@@ -274,6 +274,9 @@ def test_every_way_to_be_transparent_shows_white() -> None:
     colours = chunk(b"PLTE", bytes([10, 20, 30, 40, 50, 60, 70, 80, 90]))
     palette = png(3, 1, 8, 3, row, colours, chunk(b"tRNS", bytes([255, 0, 51])))
     assert opened(palette).image[0].tolist() == [[10, 20, 30], [255] * 3, [218, 220, 222]]
+    for depth, two, level in ((1, b"\x40", 255), (2, b"\x60", 170), (4, b"\x12", 34)):
+        few = png(2, 1, depth, 0, b"\0" + two, chunk(b"tRNS", b"\0\1" if depth > 1 else b"\0\0"))
+        assert opened(few).image[0].tolist() == [[255] * 3, [level] * 3]
     key = png(2, 1, 8, 2, b"\0" + bytes([1, 2, 3, 4, 5, 6]), chunk(b"tRNS", b"\0\1\0\2\0\3"))
     assert opened(key).image[0].tolist() == [[255] * 3, [4, 5, 6]]
     deep = png(2, 1, 16, 0, b"\0" + struct.pack(">HH", 9, 51200), chunk(b"tRNS", b"\0\x09"))

@@ -37,7 +37,7 @@ READERS = {
 # pixels (`VmHWM` in /proc/self/status), and rounded up.
 BYTES_PER_PIXEL = {"JPEG": 4, "WebP": 18, "AVIF": 16, "JPEG 2000": 30}
 TURNED_JPEG, CMYK_JPEG, PROGRESSIVE_JPEG, DEEP, OTHERS = 7, 8, 10, 20, 9
-PNG_SEVERAL_CHANNELS = (2, 4, 6)  # https://www.w3.org/TR/png-3/#3colourType
+PNG_GREY, PNG_SEVERAL_CHANNELS = 0, (2, 4, 6)  # https://www.w3.org/TR/png-3/#3colourType
 # https://www.loc.gov/preservation/digital/formats/content/tiff_tags.shtml
 PHOTOMETRIC, WHITE_IS_ZERO = TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, 0
 BITS, PLANAR, IN_PLANES = TiffImagePlugin.BITSPERSAMPLE, TiffImagePlugin.PLANAR_CONFIGURATION, 2
@@ -78,7 +78,12 @@ class Header(NamedTuple):
 
 def open_image(content: bytes, kind: str) -> PIL.Image.Image:
     """Opens a picture without decoding it; raises whatever Pillow raises."""
-    return PIL.Image.open(io.BytesIO(content), formats=[str(READERS[kind])])
+    image: PIL.Image.Image = PIL.Image.open(io.BytesIO(content), formats=[str(READERS[kind])])
+    if kind == "PNG" and "transparency" in image.info:
+        depth, colours = content[24:26]
+        if colours == PNG_GREY and depth in (2, 4):  # Pillow scales the pixels, and not this one
+            image.info["transparency"] *= 255 // ((1 << depth) - 1)
+    return image
 
 
 def read_header(content: bytes, kind: str) -> Header:
