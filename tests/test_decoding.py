@@ -294,6 +294,18 @@ def test_every_way_to_be_transparent_shows_white() -> None:
     assert opened(deep).image[0].tolist() == [[100] * 3, [255] * 3]
 
 
+def test_a_bmp_whose_fourth_bytes_are_all_empty_is_not_transparent() -> None:
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHII16x", 124, 2, 1, 1, 32, 3, 8) + masks + bytes(68)
+
+    def bmp(*opacity: int) -> bytes:
+        pixels = bytes([10, 20, 30, opacity[0], 40, 50, 60, opacity[1]])
+        return struct.pack("<2sIII", b"BM", 146, 0, 138) + header + pixels
+
+    assert opened(bmp(0, 0)).image[0].tolist() == [[30, 20, 10], [60, 50, 40]]
+    assert opened(bmp(0, 255)).image[0].tolist() == [[255] * 3, [60, 50, 40]]
+
+
 # Depth
 
 

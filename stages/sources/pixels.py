@@ -52,6 +52,8 @@ def put_on_white(
 
 def from_pillow(image: PIL.Image.Image) -> Image:
     """Returns the pixels of a picture of 8 bits or a palette, on white where it is transparent."""
+    if image.format == "BMP" and image.mode == "RGBA" and not image.getchannel("A").getbbox():
+        image.putalpha(255)  # many programs leave the fourth byte empty: browsers pass over it too
     result = np.empty((image.height, image.width, 3), np.uint8)
     for rows in _stripes(image.height, image.width):
         stripe = image.crop((0, rows.start, image.width, rows.stop))
