@@ -416,8 +416,10 @@ def test_flat_images_that_are_no_squares_take_their_shape_from_params(tmp_path: 
     np.testing.assert_array_equal(found["images"], TRAIN.reshape(12, 2, 8, 1))
 
 
-def instead(name: str, place: tuple[int, ...], value: Any, kind: str) -> dict[str, np.ndarray]:
-    array = keras()[name].astype(kind)
+def instead(
+    name: str, place: tuple[int, ...], value: Any, kind: str, divided_by: int = 1
+) -> dict[str, np.ndarray]:
+    array = (keras()[name] / divided_by).astype(kind)
     array[place] = value
     return {name: array}
 
@@ -435,6 +437,8 @@ def instead(name: str, place: tuple[int, ...], value: Any, kind: str) -> dict[st
         (instead("x_train", (7, 2, 1), 12.5, "f8"), ("the float64 12.5 in image 7",)),
         (instead("x_train", (7, 2, 1), np.nan, "f4"), ("nan in image 7",)),
         (instead("x_train", (7, 2, 1), np.inf, "f4"), ("inf in image 7",)),
+        (instead("x_train", (7, 2, 1), np.nan, "f4", 255), ("nan in image 7",)),
+        (instead("x_train", (7, 2, 1), np.inf, "f4", 255), ("inf in image 7",)),
         ({"x_train": TRAIN / 127.5 - 1}, ("x_train: holds the float64 -",)),
         ({"x_train": RNG.random((12, 4, 4))}, ("x_train: holds the float64 0.",)),
         (instead("y_train", (3,), -1, "i8"), ("the label -1 in row 3",)),

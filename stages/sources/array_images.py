@@ -134,7 +134,8 @@ def _find_scale(stored: Stored) -> int:
         )
     if stored.dtype.kind != "f":
         return 1
-    largest = max((chunk.max() for chunk in stored.chunks() if chunk.size), default=0)
+    finite = (chunk[np.isfinite(chunk)] for chunk in stored.chunks())
+    largest = max((values.max(initial=0) for values in finite), default=0)
     return 255 if largest <= 1 else 1
 
 
