@@ -385,6 +385,13 @@ def test_channels_of_sixteen_bits_in_planes_of_their_own_are_refused(
     assert decode_image(content) == reason
 
 
+@pytest.mark.parametrize("value", [-1, 65536])
+def test_values_that_sixteen_bits_do_not_hold_are_refused(value: int) -> None:
+    image = scene(channels=1).astype(np.int32)
+    image[-1, -1] = value
+    assert decode_image(saved(image, "TIFF")) == "values below 0 or of more than 16 bits"
+
+
 def test_values_that_are_no_whole_numbers_are_refused() -> None:
     content = cv2.imencode(".tiff", scene().astype(np.float32)[..., 0] / 255)[1].tobytes()
     assert decode_image(content) == "values that are no whole numbers"

@@ -273,7 +273,7 @@ def _decode(content: bytes, kind: str, header: Header, enough: int | None) -> De
         if opened.mode.startswith("I"):
             grey = grey_from_pillow(opened)
             if grey is None:
-                return "values of more than 16 bits"
+                return "values below 0 or of more than 16 bits"
             image, more = from_deep(grey, opened.info.get("transparency"), header.white_is_zero)
             notes += more
         elif header.cmyk:  # Pillow turns Adobe's inks round
