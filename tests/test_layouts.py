@@ -264,6 +264,12 @@ def test_a_table_that_names_nothing_of_a_given_part_is_refused(tmp_path: Path) -
     assert "no photograph of the valid part has a class" in said
 
 
+def test_a_validation_part_without_classes_is_refused_however_few_are_in_it(tmp_path: Path) -> None:
+    tree = of_classes("train/cat", "train/dog", each=10) | {"valid/1.png": 60}
+    said = said_by(tmp_path, write_tree(tmp_path / "pets.zip", tree))
+    assert "no photograph of the valid part has a class in its folder" in said
+
+
 def test_a_name_in_a_table_that_fits_two_photographs_is_refused(tmp_path: Path) -> None:
     tree: dict[str, Any] = {"a/1.png": 1, "b/1.png": 2}
     tree["labels.csv"] = b"file,label\n1.png,cat\n"

@@ -139,11 +139,13 @@ def _read(
         labelled[:] = [at for at in labelled if places[at].labelled]
         if len({places[at].part for at in labelled}) == 1:
             places = [replace(found, part=None) for found in places]
+    parts = [places[at].part for at in labelled]
     if len(readings) == 1 or not labelled:
-        _check_parts(where, readings[0], [places[at].part for at in labelled])
+        _check_parts(where, readings[0], parts)
         return readings[0], places
     folders, names, *table = readings
     reading = labels.choose(where, paths, folders, names, table[0] if table else None)
+    _check_parts(where, reading, parts)
     if reading is folders:
         archives = [pictures[at].archive for at in labelled]
         labels.check_folders(where, paths, [places[at].folders for at in labelled], archives)
