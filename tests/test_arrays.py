@@ -588,6 +588,20 @@ def test_the_column_of_labels_can_be_named(tmp_path: Path, column: int | str) ->
     np.testing.assert_array_equal(found["labels"], TRAIN_LABELS)
 
 
+@pytest.mark.parametrize("column", [0, "id"])
+def test_numbers_of_the_rows_that_are_named_as_labels_leave_no_square(
+    tmp_path: Path, column: int | str
+) -> None:
+    rows = np.hstack(
+        [np.arange(12)[:, np.newaxis], TRAIN_LABELS[:, np.newaxis], TRAIN.reshape(12, 16)]
+    )
+    write(tmp_path, {"mine.csv": table(rows, None, ",".join(["id", "label", *PIXELS]))})
+    source = str(tmp_path / "mine.csv")
+    refused(
+        tmp_path, "18 columns, expected a label", source=source, format="csv", label_column=column
+    )
+
+
 def test_where_the_first_or_the_last_column_may_be_labels_params_has_to_say(tmp_path: Path) -> None:
     rows = np.hstack([TRAIN.reshape(12, 16), TRAIN_LABELS.reshape(12, 1)])
     rows[:, 0] = np.arange(12)

@@ -92,7 +92,8 @@ def find_label(table: Table, options: Csv) -> tuple[int | None, Layout]:
             label = named[0]
         elif flat_layout(rest, options.shape) is None:
             label = _first_column(table)
-    layout = flat_layout(rest - (label is not None), options.shape)
+    others = {label, table.numbering} - {None}  # the same one, if params say so
+    layout = flat_layout(table.columns - len(others), options.shape)
     if layout is None:
         raise UserError(
             f"{table.name}: {table.columns} columns, expected a label and the pixels of a square "
