@@ -222,6 +222,11 @@ def test_predictions_that_are_all_right_and_sure_have_no_calibration_error() -> 
     assert measures.calibrate(labels, np.array([[0.0, 1.0], [1.0, 0.0]]))[1] == 0
 
 
+def test_predictions_that_are_all_right_and_sure_have_no_loss_not_even_a_negative_one() -> None:
+    measured = measures.measure(np.array([1, 0], np.uint8), np.array([[0.0, 1.0], [1.0, 0.0]]))
+    assert str(measured["loss"]) == "0.0"  # a table would have -0.000
+
+
 def test_mistakes_are_the_wrong_predictions_with_the_surest_first() -> None:
     labels = np.array([0, 1, 1, 0], np.uint8)
     probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.8, 0.2], [0.3, 0.7]])
