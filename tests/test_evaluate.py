@@ -178,12 +178,21 @@ def test_precision_recall_and_areas_are_of_each_class_against_the_rest() -> None
     probabilities = np.array([[0.9, 0.1, 0], [0.8, 0.2, 0], [0.3, 0.7, 0], [0.4, 0.6, 0]])
     measured = measures.measure_classes(labels, probabilities, DIGITS).set_index("class")
     assert measured["images"].tolist() == [3, 1, 0]
-    assert measured["precision"].tolist() == pytest.approx([1, 0.5, 0])
-    assert measured["recall"].tolist() == pytest.approx([2 / 3, 1, 0])
-    assert measured["f1"].tolist() == pytest.approx([0.8, 2 / 3, 0])
+    assert measured["precision"].tolist() == pytest.approx([1, 0.5, np.nan], nan_ok=True)
+    assert measured["recall"].tolist() == pytest.approx([2 / 3, 1, np.nan], nan_ok=True)
+    assert measured["f1"].tolist() == pytest.approx([0.8, 2 / 3, np.nan], nan_ok=True)
     assert measured["roc_auc"].tolist() == pytest.approx([2 / 3, 2 / 3, np.nan], nan_ok=True)
     assert measured.loc["1", "average_precision"] == pytest.approx(0.5)
     assert measured["average_precision"].isna().tolist() == [False, False, True]
+
+
+def test_a_class_without_images_is_not_found_worse_than_the_others() -> None:
+    labels = np.array([0, 0, 1, 1], np.uint8)
+    probabilities = np.array([[0.9, 0.1, 0], [0.2, 0.1, 0.7], [0.3, 0.7, 0], [0.4, 0.6, 0]])
+    measured = measures.measure_classes(labels, probabilities, DIGITS).set_index("class")
+    assert measured.loc["2", "precision"] == 0  # what was taken for it is none
+    assert measured.loc["2", ["recall", "f1"]].isna().all()
+    assert measured["f1"].idxmin() == "0"
 
 
 def test_the_curves_are_of_each_class_that_some_but_not_all_images_have() -> None:

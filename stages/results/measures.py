@@ -57,13 +57,16 @@ def measure_classes(
 ) -> pd.DataFrame:
     """Returns precision, recall, F1 and the areas under the curves, a row a class.
 
-    The curves tell a class from the rest by its probability. Their areas are empty for a class that
-    none or all of the images have.
+    Of a class that none of the images have, recall and F1 are empty, and the precision too if no
+    image was taken for it. The curves tell a class from the rest by its probability. Their areas
+    are empty for a class that none or all of the images have.
     """
-    indexes = range(len(classes))
+    indexes, predicted = range(len(classes)), probabilities.argmax(1)
     precision, recall, f1, support = metrics.precision_recall_fscore_support(
-        labels, probabilities.argmax(1), labels=indexes, zero_division=0
+        labels, predicted, labels=indexes, zero_division=0
     )
+    recall[support == 0] = f1[support == 0] = np.nan
+    precision[(support == 0) & ~np.isin(indexes, predicted)] = np.nan
     columns = {"class": classes, "images": support}
     columns |= {"precision": precision, "recall": recall, "f1": f1}
     for name, area in AREAS.items():
