@@ -283,6 +283,19 @@ def test_normalization_takes_mean_and_variance_from_the_training_images(
     np.testing.assert_allclose(normalised.var(summed, np.float64), 1, atol=1e-5)
 
 
+def test_normalization_of_a_pixel_that_never_changes_gives_numbers() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 1), np.uint8)
+    images[:, 0, 0] = 0
+    layers = [
+        {"Rescaling": {"scale": 0.01, "offset": 0.123}},  # a sum of squares that is rounded
+        {"Normalization": {"axis": [1, 2, 3]}},
+        "Flatten",
+    ]
+    network = params.check(KEY, {"layers": layers}, Network)
+    model = build_network(network, (4, 4, 1), 2, KEY, Images(images))
+    assert np.isfinite(model.predict(images, verbose=0)).all()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["MobileNet", "MobileNetV3Small", "ConvNeXtTiny"])
 def test_an_application_with_an_output_or_operations_of_its_own_kind_gets_ours(name: str) -> None:

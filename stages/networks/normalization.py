@@ -42,6 +42,8 @@ def adapt(layer: keras.layers.Normalization, before: keras.Model, images: Images
         squares += np.square(features).sum(summed)
         count += features.size // total.size
     mean = total / count
+    # Rounded, that of a pixel which never changes may be below 0, and has no root.
+    variance = np.maximum(squares / count - mean**2, 0)
     layer.adapt_mean.assign(mean.astype(np.float32))
-    layer.adapt_variance.assign((squares / count - mean**2).astype(np.float32))
+    layer.adapt_variance.assign(variance.astype(np.float32))
     layer.finalize_state()
