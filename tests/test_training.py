@@ -402,6 +402,17 @@ def test_what_is_learned_from_goes_on_to_the_same_bytes(
     assert weights(by_steps) == weights(whole) != weights(run(tmp_path / "plain", EPOCHS))
 
 
+@pytest.mark.parametrize("more", [{"loss": SMOOTH}, {"augment": MIXED, "class_weight": "balanced"}])
+def test_labels_of_many_classes_are_learned_from_as_those_of_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
+) -> None:
+    few = outcome(run(tmp_path / "few", EPOCHS | more))
+    # More than 256 classes are counted in uint16, which TensorFlow's `one_hot` does not take.
+    wide = tuple(Part(each.images, each.labels.astype(np.uint16)) for each in PARTS)
+    monkeypatch.setitem(globals(), "PARTS", wide)
+    assert outcome(run(tmp_path / "many", EPOCHS | more)) == few
+
+
 @pytest.mark.long
 def test_phases_go_on_to_the_same_bytes_from_any_row(tmp_path: Path) -> None:
     first = EPOCHS | {"epochs": 2, "trainable_from": "head"}

@@ -240,7 +240,8 @@ class _Phase:
         return dataset.prefetch(feed.AHEAD)
 
     def _with_probabilities(self, images: Any, labels: Any) -> tuple[Any, Any]:
-        return images, tf.one_hot(labels, len(self.training.classes))
+        # `one_hot` takes no uint16, in which more than 256 classes are counted.
+        return images, tf.one_hot(tf.cast(labels, tf.int32), len(self.training.classes))
 
     def _with_weights(self, images: Any, labels: Any) -> tuple[Any, Any, Any]:
         weights = tf.constant(self.weights)
