@@ -467,6 +467,11 @@ R = {"r": [{"Dense": {"units": "$units"}}]}
         ({}, [{"ReLU": {"name": 3}}], ".layers[0].ReLU.name: expected a name, found 3"),
         (
             {},
+            [{"ReLU": {"name": "größe 1"}}],
+            ".layers[0].ReLU.name: expected letters, digits, _, . and - only, found 'größe 1'",
+        ),
+        (
+            {},
             ["ReLU", {"ReLU": {"name": "re_lu"}}],
             ".layers[1].ReLU: the name of the layer would be 're_lu', which another has: give it a "
             "`name` of its own",

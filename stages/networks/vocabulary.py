@@ -61,6 +61,12 @@ def build(spec: Spec, module: ModuleType, kind: type, key: str) -> Any:
             f"{FAULTY_LAYERS[name]}; take another, such as RandomPerspective or RandAugment"
         )
     check_arguments(make, arguments, path)
+    named = arguments.get("name")
+    if isinstance(named, str) and not re.fullmatch(r"[\w.-]*", named, re.ASCII):
+        # Keras takes others too, and TensorFlow fails with them only when it trains.
+        raise UserError(
+            f"params.yaml: {path}.name: expected letters, digits, _, . and - only, found '{named}'"
+        )
     values = {
         argument: _build_nested(argument, value, f"{path}.{argument}")
         for argument, value in arguments.items()
