@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -20,6 +21,7 @@ from stages import plot
 from stages.lib.command import UserError
 from stages.lib.files import write_json
 from stages.pictures import answers, inside, learning, style
+from stages.pictures.overview import draw_class_counts
 from stages.results.reading import Results
 
 TOP = Path(__file__).parents[1]
@@ -392,6 +394,38 @@ def test_many_classes_stay_readable() -> None:
     labels = [label.get_text() for label in draw("per_class", results).axes[0].get_yticklabels()]
     assert len(labels) == answers.MOST_CLASSES
     assert labels[-1] == "class 0 (6 images)"
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ((0.38, 1.0), ["40%", "60%", "80%", "100%"]),
+        ((0.72, 0.83), ["72.5%", "75.0%", "77.5%", "80.0%", "82.5%"]),  # not 72, 75, 78, 80, 82
+        ((0.965, 0.995), ["97.0%", "98.0%", "99.0%"]),
+        ((0.9946, 0.9974), ["99.50%", "99.55%", "99.60%", "99.65%", "99.70%"]),
+    ],
+)
+def test_ticks_of_shares_say_what_they_stand_at(
+    limits: tuple[float, float], expected: list[str]
+) -> None:
+    axes = Figure().subplots()
+    axes.set_xlim(limits)
+    places = np.array([float(text.rstrip("%")) / 100 for text in expected])
+    axes.set_xticks(places)
+    axes.xaxis.set_major_formatter(style.Percent())
+    assert [label.get_text() for label in axes.get_xticklabels()] == expected
+
+
+def test_ticks_of_numbers_of_images_are_whole() -> None:
+    for count in (1, 7):  # by themselves, they would stand at 0.5 and 2.5
+        figure = draw_class_counts(
+            "pets", {part: {"cat": count} for part in ("train", "valid", "test")}
+        )
+        FigureCanvasAgg(figure).draw()
+        axes = figure.axes[0]
+        written = [int(label.get_text()) for label in axes.get_xticklabels()]
+        assert written == axes.get_xticks().tolist()
+        assert len({*written}) == len(written) > 2
 
 
 @pytest.mark.usefixtures("styled")

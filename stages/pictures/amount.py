@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from stages.pictures.style import INK, looks, new_figure, percent
+from stages.pictures.style import INK, Percent, looks, new_figure
 from stages.results.tables import Row
 
 BELOW = 0.27  # of the distance of two models: where the dots of seeds are
@@ -64,7 +64,7 @@ def draw_amount(lines: dict[str, list[Line]]) -> Figure:
             _draw_line(axes, line, look)
         _scale(axes, np.unique(np.concatenate([line.images for line in models])))
         axes.set(title=dataset, ylabel="test accuracy")
-        axes.yaxis.set_major_formatter(percent(axes.get_ylim()))
+        axes.yaxis.set_major_formatter(Percent())
         axes.legend(loc="best")
     panels[-1, 0].set_xlabel("training images")
     return figure

@@ -10,7 +10,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from stages.pictures import amount, oddities, style
 from stages.pictures.names import fit
-from stages.pictures.style import BLUE, GREEN, GREY, ORANGE, looks, new_figure, percent
+from stages.pictures.style import BLUE, GREEN, GREY, ORANGE, Percent, looks, new_figure
 from stages.results.baseline import NAME, baseline_row
 from stages.results.reading import Dataset
 from stages.results.sentences import isolate
@@ -164,7 +164,7 @@ def draw_accuracy(
         axes.set_title(f"{NAME}: {commonest:.1%}", loc="right", color=GREY)
         axes.set_yticks(places, [row["model"] for row in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.xaxis.set_major_formatter(percent(axes.get_xlim()))
+        axes.xaxis.set_major_formatter(Percent())
         axes.xaxis.get_major_locator().set_params(nbins=7)
         axes.set_title(name)
     panels[-1, 0].set_xlabel("test accuracy")
@@ -186,7 +186,7 @@ def draw_costs(ranked: dict[str, list[Row]]) -> Figure:
                 _draw_intervals(axes, [row], [row[cost]], "y", **look)
             _scale(axes, [row[cost] for row in rows])
             axes.set_xlabel(label)
-            axes.yaxis.set_major_formatter(percent(axes.get_ylim()))
+            axes.yaxis.set_major_formatter(Percent())
         panel[0].set(title=name, ylabel="test accuracy")
         style.no_frame(panel[-1])
         names = [row["model"] for row in rows]
@@ -236,6 +236,7 @@ def draw_class_counts(dataset: str, images: dict[str, dict[str, int]]) -> Figure
     if len(classes) <= MOST_NAMED:
         axes.set_yticks(rows, fit(classes, BESIDE))
     axes.grid(visible=False, axis="y")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     figure.legend(loc="outside lower center", ncols=3)
     return figure

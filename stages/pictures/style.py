@@ -19,6 +19,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.text import Text
+from matplotlib.ticker import Formatter
 from PIL import Image
 
 from stages.pictures import names
@@ -29,6 +30,7 @@ WIDTH = 6.4  # inches; common to all figures, so that text has one size on a pag
 LINE_HEIGHT = 1.3  # times the text size
 LARGEST = 400_000  # bytes of a figure's file
 MOST_TICKS = 40  # of a logarithmic axis
+MOST_DIGITS = 4  # behind the point of a percentage
 LARGEST_IMAGE = 64  # pixels; wider images in a grid are reduced to it
 
 # The palette of Okabe and Ito, safe for the colour-blind: https://jfly.uni-koeln.de/color/
@@ -129,9 +131,18 @@ def looks(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def percent(limits: tuple[float, float]) -> str:
-    """Returns how the ticks of an axis with these limits write shares."""
-    return "{x:.1%}" if abs(limits[1] - limits[0]) < 0.04 else "{x:.0%}"
+class Percent(Formatter):
+    """Writes the shares at an axis's ticks in percent, with the digits that the ticks need."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """Writes one of the ticks; Matplotlib has put all of them into `locs`."""
+        del pos
+        axis: Any = self.axis
+        low, high = axis.get_view_interval()
+        digits, ticks = int(high - low < 0.04), 100 * np.asarray(self.locs)
+        while digits < MOST_DIGITS and not np.allclose(ticks, ticks.round(digits), 0, 1e-6):
+            digits += 1
+        return f"{x:.{digits}%}"
 
 
 def no_frame(axes: Axes) -> None:
