@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import TOP, Project
 from ruamel.yaml import YAML
@@ -17,6 +18,7 @@ from stages.lib.images import Images
 from stages.lib.repeats import read_ensembles, read_repeats
 from stages.lib.splits import Part
 from stages.networks.entry import take_share
+from stages.pictures.amount import describe_band, list_lines
 from stages.results.tables import over_seeds
 
 REPEATED = {"models": ["dense"], "seeds": [0, 1], "shares": [1]}
@@ -141,6 +143,15 @@ def test_one_seed_has_no_standard_deviation() -> None:
     row = {"seeds": 1, "test_accuracy_mean": 0.9, "test_accuracy_sd": None}
     row |= {"test_accuracy_min": 0.9, "test_accuracy_max": 0.9}
     assert over_seeds(row) == ["1 seed: 90.00%"]
+
+
+def test_shares_that_give_as_many_images_are_not_taken_for_more_seeds() -> None:
+    columns = ["model", "seed", "share", "training_images", "test_accuracy"]
+    shares = {0.01: 3, 0.02: 3, 1: 60}  # one image of each class is the least
+    rows = [("m", seed, share, shares[share], 0.5) for seed in (0, 1) for share in shares]
+    lines = list_lines({"d": [{"model": "m"}]}, pd.DataFrame(rows, columns=columns))
+    assert describe_band(lines).startswith("A line is the mean over 2 seeds.")
+    assert lines["d"][0].images.tolist() == [3, 3, 60]
 
 
 def stages_of(*keys: str) -> set[str]:

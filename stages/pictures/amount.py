@@ -42,8 +42,8 @@ def list_lines(ranked: dict[str, list[Row]], repeats: pd.DataFrame) -> dict[str,
         for row in rows:
             own = by_model.get(row["model"])
             if own is not None and len(own["share"].unique()) > 1:
-                shares = own.groupby("training_images")["test_accuracy"]
-                images = np.array([count for count, _ in shares], int)
+                shares = own.groupby(["training_images", "share"])["test_accuracy"]
+                images = np.array([count for (count, _), _ in shares], int)
                 accuracies = [np.array(each, float) for _, each in shares]
                 lines.setdefault(dataset, []).append(Line(row["model"], images, accuracies))
     return lines
