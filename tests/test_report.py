@@ -23,6 +23,7 @@ from stages.page.rendering import Picture, arrange
 from stages.pictures.overview import choose_examples
 from stages.results.reading import read_dataset
 from stages.results.sentences import (
+    compare_best_two,
     compare_with_published,
     describe_calibration,
     most_confused,
@@ -451,6 +452,16 @@ def test_the_best_two_models_of_a_dataset_are_compared(finished: Finished) -> No
     finished.add_model("cnn_again", "digits", 37)
     assert "Against the second, cnn_again, it may be ahead by chance alone" in text_of(
         finished.report()
+    )
+
+
+def test_of_two_models_with_one_rounded_accuracy_the_first_is_not_called_better() -> None:
+    right = {"a": np.ones(100_000, bool), "b": np.ones(100_000, bool)}
+    right["a"][:8] = False  # of many images, two accuracies may be one in four digits
+    rows = ranked(a={}, b={})
+    assert compare_best_two(rows, right) == (
+        "Against the second, b, it is no better: of the test images, it alone gets 0 right, the "
+        "second alone 8 (McNemar's exact test, p = 0.008)."
     )
 
 

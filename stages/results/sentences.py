@@ -123,10 +123,10 @@ def compare_best_two(ranked: list[Row], right: dict[str, np.ndarray]) -> str:
         return "No other model to compare it with."
     first, second = (row["model"] for row in ranked[:2])
     found = mcnemar(right[first], right[second])
-    if found.significant:
-        verdict = "is better than chance explains"
-    elif found.only_first == found.only_second:
+    if found.only_first <= found.only_second:  # fewer, if their rounded accuracies are equal
         verdict = "is no better"
+    elif found.significant:
+        verdict = "is better than chance explains"
     else:
         verdict = "may be ahead by chance alone"
     p = "p < 0.001" if found.p < 0.001 else f"p = {found.p:.3f}"
