@@ -303,6 +303,10 @@ def test_the_learning_rate_falls_on_a_plateau_and_goes_on_to_the_same_bytes(
             {"loss": {"CategoricalCrossentropy": {"reduction": "none"}}},
             ".loss.CategoricalCrossentropy: gives 3 values, expected one finite number",
         ),
+        (
+            {"loss": "CategoricalGeneralizedCrossEntropy", "augment": ["RandomFlip"]},
+            ".loss.CategoricalGeneralizedCrossEntropy: takes one class for each image, and `augme",
+        ),
         ({"metrics": ["AUCC"]}, ".metrics[0]: keras.metrics has no 'AUCC'; did you mean 'AUC'?"),
         ({"metrics": ["Mean"]}, ".metrics[0].Mean: compares no predictions with labels"),
         ({"metrics": ["F1Score"]}, ".metrics[0].F1Score: gives 3 values, expected one finite"),
@@ -411,6 +415,14 @@ def test_labels_of_many_classes_are_learned_from_as_those_of_few(
     wide = tuple(Part(each.images, each.labels.astype(np.uint16)) for each in PARTS)
     monkeypatch.setitem(globals(), "PARTS", wide)
     assert outcome(run(tmp_path / "many", EPOCHS | more)) == few
+
+
+def test_a_loss_for_wrong_labels_is_what_keras_computes_of_the_classes(tmp_path: Path) -> None:
+    loss = {"CategoricalGeneralizedCrossEntropy": {"q": 0.7}}
+    model, progress = run(tmp_path, EPOCHS | {"loss": loss})
+    said = model.predict(PARTS[1].images[:], verbose=0)
+    expected = keras.losses.CategoricalGeneralizedCrossEntropy(0.7)(PARTS[1].labels, said)
+    assert progress.history[-1]["val_loss"] == pytest.approx(float(expected), rel=1e-5)
 
 
 @pytest.mark.long

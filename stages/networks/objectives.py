@@ -18,6 +18,8 @@ from stages.networks.runtime import keras, tf
 from stages.networks.vocabulary import Spec, blame, build, name_and_arguments
 
 CROSS_ENTROPY = "SparseCategoricalCrossentropy"
+# It takes indexes alone, and its name does not say so.
+GENERALIZED = "CategoricalGeneralizedCrossEntropy"
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,11 @@ class Objective:
 
 
 def build_objective(
-    loss: Spec, metrics: list[Spec], classes: int, key: str, soft: bool = False
+    loss: Spec,
+    metrics: list[Spec],
+    classes: int,
+    key: str,
+    soft: bool = False,
 ) -> Objective:
     """Builds what a recipe minimises and measures.
 
@@ -50,10 +56,11 @@ def build_objective(
         soft: Whether labels come as probabilities, whatever the loss.
 
     Raises:
-        UserError: Keras has no such loss or metric, or it does not tell right from wrong.
+        UserError: Keras has no such loss or metric, it does not tell right from wrong, or cannot
+            take such labels.
     """
     name, arguments = name_and_arguments(CROSS_ENTROPY if loss is None else loss, f"{key}.loss")
-    dense = soft or not name.startswith("Sparse")
+    dense = soft or not (name.startswith("Sparse") or name == GENERALIZED)
     if loss is None:
         # As text, which computes the same and is what the published models are trained with.
         made: Any = "categorical_crossentropy" if soft else "sparse_categorical_crossentropy"
@@ -77,6 +84,11 @@ def _build_loss(
     name: str, arguments: dict[str, Any], dense: bool, classes: int, key: str
 ) -> keras.losses.Loss:
     _refuse_logits(arguments, f"{key}.{name}")
+    if dense and name == GENERALIZED:
+        raise UserError(
+            f"params.yaml: {key}.{name}: takes one class for each image, and `augment` gives a "
+            "probability for each class: leave one of the two out"
+        )
     if dense:
         name = name.removeprefix("Sparse")
     loss = build({name: arguments}, keras.losses, keras.losses.Loss, key)
