@@ -304,6 +304,10 @@ def test_the_learning_rate_falls_on_a_plateau_and_goes_on_to_the_same_bytes(
             ".loss.CategoricalCrossentropy: gives 3 values, expected one finite number",
         ),
         (
+            {"loss": "Dice", "class_weight": "balanced"},
+            ".loss.Dice: gives one number for a whole batch, in which `class_weight` weighs no",
+        ),
+        (
             {"loss": "CategoricalGeneralizedCrossEntropy", "augment": ["RandomFlip"]},
             ".loss.CategoricalGeneralizedCrossEntropy: takes one class for each image, and `augme",
         ),
@@ -423,6 +427,12 @@ def test_a_loss_for_wrong_labels_is_what_keras_computes_of_the_classes(tmp_path:
     said = model.predict(PARTS[1].images[:], verbose=0)
     expected = keras.losses.CategoricalGeneralizedCrossEntropy(0.7)(PARTS[1].labels, said)
     assert progress.history[-1]["val_loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_loss_of_each_image_has_weights_of_classes(tmp_path: Path) -> None:
+    by_image = EPOCHS | {"loss": {"Dice": {"axis": [1]}}}  # without it, it is one of the batch
+    weighted = by_image | {"class_weight": {"dark": 1, "grey": 5, "bright": 1}}
+    assert weights(run(tmp_path / "weighted", weighted)) != weights(run(tmp_path / "not", by_image))
 
 
 @pytest.mark.long

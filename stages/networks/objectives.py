@@ -45,6 +45,7 @@ def build_objective(
     classes: int,
     key: str,
     soft: bool = False,
+    weighted: bool = False,
 ) -> Objective:
     """Builds what a recipe minimises and measures.
 
@@ -54,10 +55,11 @@ def build_objective(
         classes: The number of classes.
         key: Where the recipe stands in `params.yaml`, for error messages.
         soft: Whether labels come as probabilities, whatever the loss.
+        weighted: Whether classes have weights.
 
     Raises:
         UserError: Keras has no such loss or metric, it does not tell right from wrong, or cannot
-            take such labels.
+            take such labels or weights.
     """
     name, arguments = name_and_arguments(CROSS_ENTROPY if loss is None else loss, f"{key}.loss")
     dense = soft or not (name.startswith("Sparse") or name == GENERALIZED)
@@ -66,6 +68,8 @@ def build_objective(
         made: Any = "categorical_crossentropy" if soft else "sparse_categorical_crossentropy"
     else:
         made = _build_loss(name, arguments, dense, classes, f"{key}.loss")
+        if weighted:
+            _refuse_one_of_a_batch(made, classes, dense, f"{key}.loss.{name}")
     # Pass the metric object, not the string: Keras would create it inside the first traced step and
     # trace that step twice.
     accuracy = (
@@ -99,6 +103,16 @@ def _build_loss(
             "so a classifier cannot learn by it; CategoricalCrossentropy can"
         )
     return loss
+
+
+def _refuse_one_of_a_batch(loss: keras.losses.Loss, classes: int, dense: bool, key: str) -> None:
+    labels = np.eye(classes, dtype=np.float32) if dense else np.arange(classes)
+    said = np.full((classes, classes), 1 / classes, np.float32)
+    if not len(np.shape(loss.call(tf.constant(labels), tf.constant(said)))):
+        raise UserError(
+            f"params.yaml: {key}: gives one number for a whole batch, in which `class_weight` "
+            "weighs no class: give it `axis: [1]`, or leave one of the two out"
+        )
 
 
 def build_metrics(specs: list[Spec], classes: int, key: str) -> list["Measure"]:

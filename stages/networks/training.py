@@ -134,7 +134,12 @@ class _Phase:
         self.weights = weigh_classes(recipe.class_weight, names, labels, f"{key}.class_weight")
         with model.distribute_strategy.scope():
             objective = build_objective(
-                recipe.loss, recipe.metrics, classes, key, soft=self.augmentation is not None
+                recipe.loss,
+                recipe.metrics,
+                classes,
+                key,
+                soft=self.augmentation is not None,
+                weighted=self.weights is not None,
             )
             optimizer = build_optimizer(
                 recipe.optimizer, recipe.total_steps(len(labels)), f"{key}.optimizer"
