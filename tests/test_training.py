@@ -16,6 +16,7 @@ from stages.lib.images import Images
 from stages.lib.splits import Part
 from stages.networks.checkpoint import Checkpoint, Progress
 from stages.networks.network import Network, build_network
+from stages.networks.objectives import build_metrics
 from stages.networks.recipe import check_recipes
 from stages.networks.runtime import keras
 from stages.networks.training import Training, train
@@ -433,6 +434,13 @@ def test_a_loss_of_each_image_has_weights_of_classes(tmp_path: Path) -> None:
     by_image = EPOCHS | {"loss": {"Dice": {"axis": [1]}}}  # without it, it is one of the batch
     weighted = by_image | {"class_weight": {"dark": 1, "grey": 5, "bright": 1}}
     assert weights(run(tmp_path / "weighted", weighted)) != weights(run(tmp_path / "not", by_image))
+
+
+def test_a_mixed_image_counts_for_metrics_as_the_class_that_it_shows_most() -> None:
+    mixed = np.array([[0.7, 0.3, 0], [0.2, 0.8, 0], [0, 0.4, 0.6]], np.float32)
+    specs = ["Recall", "BinaryAccuracy", {"F1Score": {"average": "macro"}}, "FalseNegatives"]
+    found = [float(each.once(mixed, mixed)) for each in build_metrics(specs, 3, "metrics")]
+    assert found == pytest.approx([1, 1, 1, 0])
 
 
 @pytest.mark.long

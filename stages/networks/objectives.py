@@ -172,12 +172,13 @@ class Measure(keras.metrics.Metric):  # type: ignore[misc]  # untyped
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Takes indexes [n] or probabilities [n, classes], and what was predicted."""
         del sample_weight  # the weights of classes are for the loss alone
-        given_dense = len(y_true.shape) == 2 and y_true.shape[1] == y_pred.shape[1]
-        if self.dense and not given_dense:
+        if len(y_true.shape) == 2 and y_true.shape[1] == y_pred.shape[1]:
+            # A mixed image counts as what it shows most, as for the accuracy: many a metric takes
+            # each probability above 0 for a class that is there.
+            y_true = tf.argmax(y_true, axis=1)
+        if self.dense:
             indexes = tf.reshape(tf.cast(y_true, tf.int32), [-1])
             y_true = tf.one_hot(indexes, y_pred.shape[1])
-        elif given_dense and not self.dense:
-            y_true = tf.argmax(y_true, axis=1)
         self.metric.update_state(y_true, y_pred)
 
     def result(self) -> Any:
