@@ -443,6 +443,21 @@ def test_a_mixed_image_counts_for_metrics_as_the_class_that_it_shows_most() -> N
     assert found == pytest.approx([1, 1, 1, 0])
 
 
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"optimizer": "Adamm"}, "[1].optimizer: keras.optimizers has no 'Adamm'; did you mean"),
+        ({"restore_best": "val_acuracy"}, "[1].restore_best: the history has no column"),
+        ({"augment": ["MixUpp"]}, "[1].augment[0]: keras.layers has no 'MixUpp'; did you mean"),
+    ],
+)
+def test_a_mistake_in_a_later_phase_is_said_before_the_first_one_trains(
+    tmp_path: Path, more: dict[str, Any], expected: str
+) -> None:
+    assert refused(tmp_path, [EPOCHS, EPOCHS | more]).startswith(KEY + expected)
+    assert not (tmp_path / "refused/state.npz").exists()
+
+
 @pytest.mark.long
 def test_phases_go_on_to_the_same_bytes_from_any_row(tmp_path: Path) -> None:
     first = EPOCHS | {"epochs": 2, "trainable_from": "head"}

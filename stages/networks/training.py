@@ -93,14 +93,18 @@ def train(
         for number, recipe in enumerate(training.phases)
     ]
     kept: int | None = None
-    for number in range(max(0, len(progress.starts) - 1), len(training.phases)):
+    first = max(0, len(progress.starts) - 1)
+    for number in range(first + 1, len(training.phases)):
+        _Phase(model, training, number)  # says what is wrong in it, before hours of training
+    for number in range(first, len(training.phases)):
         for layer, value in zip(model.layers, trainable, strict=True):
             layer.trainable = value
         freeze(frozen[: number + 1])
         if number == len(progress.starts):
             progress.starts.append(len(progress.history))
             progress.kept = []
-        phase = _Phase(model, training, number, progress)
+        phase = _Phase(model, training, number)
+        phase.resume(progress)
         phase.run(checkpoint, report)
         kept = phase.watch.kept
         if kept is not None:
@@ -115,13 +119,10 @@ def train(
 
 
 class _Phase:
-    """One recipe of a training, from its start or from the row that `progress` has reached.
+    """One recipe of a training. The layers that it is not to train are frozen already."""
 
-    The layers that it is not to train are frozen already.
-    """
-
-    def __init__(self, model: keras.Model, training: Training, number: int, progress: Progress):
-        self.model, self.training, self.progress = model, training, progress
+    def __init__(self, model: keras.Model, training: Training, number: int):
+        self.model, self.training, self.number = model, training, number
         self.recipe, key = training.phases[number], training.key_of(number)
         images, labels = training.train_part.images, training.train_part.labels
         classes = len(training.classes)
@@ -145,12 +146,17 @@ class _Phase:
                 recipe.optimizer, recipe.total_steps(len(labels)), f"{key}.optimizer"
             )
             compile_model(model, optimizer, objective)
-            # Its own variables must exist before a state can fill them.
-            model.optimizer.build(model.trainable_variables)
         self.dense = objective.dense
         self.validation = self._validation()
         self.watch = Watch(recipe, model, objective.directions, key)
-        start = progress.starts[number]
+
+    def resume(self, progress: Progress) -> None:
+        """Goes to the row that `progress` has reached, which may be the start."""
+        self.progress, model, recipe = progress, self.model, self.recipe
+        with model.distribute_strategy.scope():
+            # Its own variables must exist before a state can fill them.
+            model.optimizer.build(model.trainable_variables)
+        start = progress.starts[self.number]
         for row in progress.history[start:]:
             self.watch.see(row)
         # After the rows were seen, since a callback has changed the learning rate there.
