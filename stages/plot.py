@@ -11,6 +11,7 @@ Of an ensemble, it reads what `ensemble` wrote: that has answers, but no network
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -64,7 +65,11 @@ FIGURES: dict[str, tuple[Callable[[Results], Figure | None], str]] = {
 
 
 def draw(
-    results: Results, snapshots: np.ndarray, published: pd.DataFrame, layers: Iterable[str]
+    results: Results,
+    snapshots: np.ndarray,
+    published: pd.DataFrame,
+    layers: Iterable[str],
+    training: Any,
 ) -> Iterator[tuple[str, Figure]]:
     """Yields the figures that make sense for a model or an ensemble, with their names.
 
@@ -75,9 +80,11 @@ def draw(
             an ensemble.
         published: The model's published curves.
         layers: The layers whose feature maps to draw.
+        training: The model's recipe, or a list of them; `None` for an ensemble.
     """
     if len(results.history):
-        yield "curves", learning.draw_curves(results, published)
+        unit = " (nats)" if all(map(is_in_nats, list_losses(training))) else ""
+        yield "curves", learning.draw_curves(results, published, f"loss{unit}")
     if snapshots.size:
         yield "weights_over_training", learning.draw_weights_over_training(results, snapshots)
     for name, (draw_figure, needs) in FIGURES.items():
@@ -87,6 +94,18 @@ def draw(
                 yield name, figure
     for layer in layers:
         yield f"feature_maps_{layer}", inside.draw_feature_maps(results, layer)
+
+
+def list_losses(training: Any) -> list[str]:
+    """Returns the names of the losses that recipes name; the others have the cross-entropy."""
+    recipes = training if isinstance(training, list) else [training]
+    losses = [recipe["loss"] for recipe in recipes if recipe.get("loss") is not None]
+    return [loss if isinstance(loss, str) else next(iter(loss)) for loss in losses]
+
+
+def is_in_nats(loss: str) -> bool:
+    """Returns whether a loss of Keras is an amount of information: others have other units."""
+    return loss.endswith(("Crossentropy", "KLDivergence"))
 
 
 def choose_layers(results: Results, wanted: list[str]) -> list[str]:
@@ -132,7 +151,8 @@ def main(name: str) -> None:
     with write_atomically(*outputs) as (pictures, page):
         pictures.mkdir()
         with style.apply(options.text_size, options.dpi):
-            for title, figure in draw(results, snapshots, read_published_curves(name), layers):
+            published, training = read_published_curves(name), model.training
+            for title, figure in draw(results, snapshots, published, layers, training):
                 style.save(figure, pictures / f"{title}.png")
         page.write_text(render_model(row, results, pictures, section), encoding="utf-8")
 

@@ -157,7 +157,7 @@ def draw(name: str, results: Results, snapshots: np.ndarray = SNAPSHOTS) -> Figu
 def draw_all(
     results: Results, snapshots: np.ndarray = SNAPSHOTS, layers: Iterable[str] = ()
 ) -> dict[str, Figure]:
-    return dict(plot.draw(results, snapshots, PUBLISHED, layers))
+    return dict(plot.draw(results, snapshots, PUBLISHED, layers, {"epochs": 3}))
 
 
 def png(figure: Figure, folder: Path) -> bytes:
@@ -272,6 +272,23 @@ def test_curves_are_the_history_with_the_published_ones_thin_behind() -> None:
     assert (accuracy.get_xlabel(), loss.get_ylabel()) == ("epoch", "loss (nats)")
     assert len(loss.lines) == 2
     assert loss.get_yscale() == "linear"
+
+
+@pytest.mark.usefixtures("styled")
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ([None], "loss (nats)"),
+        (["CategoricalCrossentropy", {"CategoricalFocalCrossentropy": {}}], "loss (nats)"),
+        (["MeanSquaredError"], "loss"),
+        ([None, {"Dice": {"axis": [1]}}], "loss"),
+    ],
+)
+def test_only_a_cross_entropy_is_said_to_be_in_nats(losses: list[Any], expected: str) -> None:
+    training = [{"loss": loss} if loss else {} for loss in losses]
+    for recipe in (training, training[0]) if len(training) == 1 else (training,):
+        drawn = plot.draw(make_results(), SNAPSHOTS, PUBLISHED, [], recipe)
+        assert dict(drawn)["curves"].axes[1].get_ylabel() == expected
 
 
 @pytest.mark.usefixtures("styled")

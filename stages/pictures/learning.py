@@ -12,7 +12,7 @@ from stages.results.reading import Results
 MOST_SNAPSHOTS = 13  # more would be too small to see
 
 
-def draw_curves(results: Results, published: pd.DataFrame) -> Figure:
+def draw_curves(results: Results, published: pd.DataFrame, loss: str) -> Figure:
     """Draws accuracy and loss of training and validation; published curves are thin.
 
     A dotted line stands at the row whose weights were kept.
@@ -20,6 +20,7 @@ def draw_curves(results: Results, published: pd.DataFrame) -> Figure:
     Args:
         results: The model's results.
         published: Its published curves: `unit` (epoch or step), `at`, `metric`, `value`.
+        loss: What the axis of the loss is called.
     """
     history = results.history
     at = history.columns[0]
@@ -29,7 +30,7 @@ def draw_curves(results: Results, published: pd.DataFrame) -> Figure:
     for axes, metric, label in zip(
         figure.subplots(1, 2),
         ("accuracy", "loss"),
-        ("accuracy", "loss (nats)"),
+        ("accuracy", loss),
         strict=True,
     ):
         marker = "o" if len(history) <= 30 else ""
