@@ -436,6 +436,11 @@ def test_a_loss_of_each_image_has_weights_of_classes(tmp_path: Path) -> None:
     assert weights(run(tmp_path / "weighted", weighted)) != weights(run(tmp_path / "not", by_image))
 
 
+def test_a_metric_may_have_a_name_in_any_letters() -> None:
+    [measure] = build_metrics([{"AUC": {"name": "fläche"}}], 3, "metrics")
+    assert measure.name == "fläche"
+
+
 def test_a_mixed_image_counts_for_metrics_as_the_class_that_it_shows_most() -> None:
     mixed = np.array([[0.7, 0.3, 0], [0.2, 0.8, 0], [0, 0.4, 0.6]], np.float32)
     specs = ["Recall", "BinaryAccuracy", {"F1Score": {"average": "macro"}}, "FalseNegatives"]

@@ -62,8 +62,9 @@ def build(spec: Spec, module: ModuleType, kind: type, key: str) -> Any:
         )
     check_arguments(make, arguments, path)
     named = arguments.get("name")
-    if isinstance(named, str) and not re.fullmatch(r"[\w.-]*", named, re.ASCII):
-        # Keras takes others too, and TensorFlow fails with them only when it trains.
+    # Keras takes others too, and TensorFlow fails with them when it trains, but for a metric's.
+    allowed = re.fullmatch(r"[\w.-]*", named, re.ASCII) if isinstance(named, str) else True
+    if not allowed and module is not keras.metrics:
         raise UserError(
             f"params.yaml: {path}.name: expected letters, digits, _, . and - only, found '{named}'"
         )
