@@ -325,6 +325,10 @@ def test_the_learning_rate_falls_on_a_plateau_and_goes_on_to_the_same_bytes(
             ".metrics[0].CategoricalAccuracy: its column would be 'accuracy'",
         ),
         (
+            {"metrics": [{"AUC": {"name": "val_loss"}}]},
+            ".metrics[0].AUC: its column would be 'val_loss': give it another name",
+        ),
+        (
             {"class_weight": {"dark": 1.0, "grey": 1.0, "brigth": 1.0}},
             ".class_weight.brigth: the dataset has no such class; did you mean 'bright'?",
         ),

@@ -121,7 +121,7 @@ def build_metrics(specs: list[Spec], classes: int, key: str) -> list["Measure"]:
     Raises:
         UserError: Keras has no such metric, it does not tell right from wrong, or is no one number.
     """
-    taken = {"loss", "accuracy", "epoch", "step", "kept"}
+    taken = {"loss", "accuracy", "epoch", "step", "kept", "val_loss", "val_accuracy"}
     measures = []
     for index, spec in enumerate(specs):
         path = f"{key}[{index}]"
@@ -136,7 +136,7 @@ def build_metrics(specs: list[Spec], classes: int, key: str) -> list["Measure"]:
                 f"params.yaml: {path}.{name}: its column would be '{measure.name}': give it "
                 "another name, `name: …`, of letters, digits and _"
             )
-        taken.add(measure.name)
+        taken |= {measure.name, f"val_{measure.name}"}
         right, wrong = _try_out(measure.once, classes, measure.dense, f"{path}.{name}")
         if right == wrong:
             raise UserError(
