@@ -11,8 +11,8 @@ from stages.networks.vocabulary import Spec, build, name_and_arguments
 def build_optimizer(spec: Spec, steps: int, key: str) -> keras.optimizers.Optimizer:
     """Builds the optimizer `spec`, which stands at `key` of `params.yaml`.
 
-    A learning-rate schedule without `decay_steps` decays over the whole training of `steps` steps,
-    less those of its warm-up, so that one recipe serves datasets of any size.
+    A learning-rate schedule without `decay_steps` decays over all `steps` of the recipe, less those
+    of its warm-up, so that one recipe serves datasets of any size.
     """
     spec = _with_decay_steps(spec, steps, key)
     return build(spec, keras.optimizers, keras.optimizers.Optimizer, key)
@@ -40,12 +40,12 @@ def _schedule_with_decay_steps(spec: Spec, steps: int, key: str) -> Spec:
     if arguments.get("staircase"):
         raise UserError(
             f"params.yaml: {key}.{name}.staircase: needs decay_steps, the steps from one stair to "
-            f"the next: the training has {steps} steps, and the rate would stay as it starts"
+            f"the next: the recipe has {steps} steps, and the rate would stay as it starts"
         )
     warmup = arguments.get("warmup_steps") or 0
     if isinstance(warmup, int) and warmup >= steps:
         raise UserError(
-            f"params.yaml: {key}.{name}.warmup_steps: {warmup}, but the training has {steps} steps:"
+            f"params.yaml: {key}.{name}.warmup_steps: {warmup}, but the recipe has {steps} steps:"
             " give fewer"
         )
     return {name: {"decay_steps": steps - warmup} | arguments}
