@@ -438,7 +438,8 @@ def test_ticks_of_numbers_of_images_are_whole() -> None:
         figure = draw_class_counts(
             "pets", {part: {"cat": count} for part in ("train", "valid", "test")}
         )
-        FigureCanvasAgg(figure).draw()
+        canvas: Any = FigureCanvasAgg(figure)
+        canvas.draw()
         axes = figure.axes[0]
         written = [int(label.get_text()) for label in axes.get_xticklabels()]
         assert written == axes.get_xticks().tolist()

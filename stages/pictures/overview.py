@@ -236,7 +236,7 @@ def draw_class_counts(dataset: str, images: dict[str, dict[str, int]]) -> Figure
     if len(classes) <= MOST_NAMED:
         axes.set_yticks(rows, fit(classes, BESIDE))
     axes.grid(visible=False, axis="y")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params("x", integer=True)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     figure.legend(loc="outside lower center", ncols=3)
     return figure
