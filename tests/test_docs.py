@@ -32,7 +32,7 @@ from stages.lib import params
 from stages.lib.images import Images
 from stages.lib.splits import Part
 from stages.results.sentences import caveat
-from stages.results.tables import Model, to_markdown
+from stages.results.tables import Model, interval, to_markdown
 from stages.sources.formats import Format
 
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in TOP.glob("docs/*.md"))]
@@ -452,15 +452,12 @@ def test_no_error_is_explained_that_the_stages_do_not_know() -> None:
                 assert any(re.search(pattern(span), text) for text in known), (section, span)
 
 
-def table(page: str, heading: str) -> dict[str, list[str]]:
-    """Returns the rows of the first table after `heading`, by their first cell."""
+def rows_of_models(page: str, heading: str) -> dict[str, list[str]]:
+    """Returns the rows of the tables below a heading, by the models in their first cells."""
     text = (TOP / page).read_text(encoding="utf-8").partition(f"\n{heading}\n")[2]
-    found = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
-    assert found
-    rows = [
-        [cell.strip() for cell in line.strip("|\n").split("|")] for line in found[0].splitlines()
-    ]
-    return {first: rest for first, *rest in rows[2:]}
+    lines = re.findall(r"^\| (`\w+` .*) \|$", text.partition("\n## ")[0], re.MULTILINE)
+    rows = [[cell.strip() for cell in line.split("|")] for line in lines]
+    return {first: rest for first, *rest in rows}
 
 
 def number(text: str) -> int | float | str:
@@ -491,14 +488,16 @@ def test_a_recorded_table_is_that_of_its_metrics(path: Path) -> None:
     assert shown == to_markdown(rows, caveat(rows))
 
 
-def test_the_readmes_results_are_those_of_the_full_table() -> None:
-    full = table("docs/results.md", "## On the real data")
-    readme = table("README.md", "## Results on real data")
-    assert readme.keys() == full.keys()
-    for model, (data, accuracy, published, parameters, length) in readme.items():
-        _, images, count, trained_for, _, on_valid, test, interval, on_test, _ = full[model]
-        assert data.endswith(f", {images.partition(' ')[0]}"), model
-        assert accuracy == f"{test} ({interval})", model
-        assert (parameters, length) == (count, trained_for), model
-        expected = on_test or on_valid
-        assert published.partition(" ")[0] == expected.partition(" ")[0], model
+def test_the_readmes_results_are_those_of_the_recorded_metrics() -> None:
+    recorded = (TOP / "docs/results").glob("*.json")
+    rows = [row for path in recorded for row in json.loads(path.read_text(encoding="utf-8"))]
+    trained = {f"`{row['model']}`": row for row in rows if row["parameters"] is not None}
+    readme = rows_of_models("README.md", "## Results on real data")
+    assert readme.keys() == trained.keys()
+    for model, (accuracy, published, parameters) in readme.items():
+        row = trained[model]
+        between = interval(row).replace(" to ", "\N{EN DASH}")
+        assert accuracy == f"{row['test_accuracy']:.2%} ({between})", model
+        figure = row["published_test_accuracy"] or row["published_valid_accuracy"]
+        assert published.partition(" ")[0] == (f"{figure:.2%}" if figure else ""), model
+        assert parameters == f"{row['parameters']:,}", model
