@@ -334,12 +334,13 @@ def test_values_of_sixteen_bits_are_scaled_by_the_bits_they_use(
 
 
 def tiff(values: np.ndarray, meaning: int, *extra: int, planes: bool = False) -> bytes:
-    """A TIFF of 16 bits: `meaning` is its PhotometricInterpretation, `extra` its ExtraSamples."""
+    """A TIFF: `meaning` is its PhotometricInterpretation, `extra` its ExtraSamples."""
     height, width, channels = values.shape
     parts = [values[..., at].tobytes() for at in range(channels)] if planes else [values.tobytes()]
     starts = [8 + at * len(parts[0]) for at in range(len(parts))]
     longs = {256: [width], 257: [height], 273: starts, 278: [height], 279: [*map(len, parts)]}
-    shorts = {258: [16] * channels, 259: [1], 262: [meaning], 277: [channels], 284: [1 + planes]}
+    bits = 8 * values.itemsize
+    shorts = {258: [bits] * channels, 259: [1], 262: [meaning], 277: [channels], 284: [1 + planes]}
     tags = longs | shorts | ({338: [*extra]} if extra else {})
     place = 8 + values.nbytes
     entries, beyond = b"", b""
@@ -383,6 +384,17 @@ def test_channels_of_sixteen_bits_in_planes_of_their_own_are_refused(
     content = tiff(scene(channels=channels).astype(np.uint16) << 8, meaning, planes=True)
     reason = "16-bit channels in planes of their own, which are not read here"
     assert decode_image(content) == reason
+
+
+@pytest.mark.parametrize("meaning", [0, 1])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_grey_tiff_may_say_that_its_one_channel_is_in_a_plane_of_its_own(
+    dtype: type, meaning: int
+) -> None:
+    values = scene(channels=1)[..., np.newaxis].astype(dtype)
+    grey = 255 - values if meaning == 0 else values
+    seen = opened(tiff(values, meaning, planes=True)).image
+    np.testing.assert_array_equal(seen, np.dstack([grey] * 3).astype(np.uint8))
 
 
 @pytest.mark.parametrize("value", [-1, 65536])

@@ -41,6 +41,7 @@ PNG_GREY, PNG_SEVERAL_CHANNELS = 0, (2, 4, 6)  # https://www.w3.org/TR/png-3/#3c
 # https://www.loc.gov/preservation/digital/formats/content/tiff_tags.shtml
 PHOTOMETRIC, WHITE_IS_ZERO = TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, 0
 BITS, PLANAR, IN_PLANES = TiffImagePlugin.BITSPERSAMPLE, TiffImagePlugin.PLANAR_CONFIGURATION, 2
+SAMPLES = TiffImagePlugin.SAMPLESPERPIXEL
 # `max_pixels` bounds the memory too: a kind that needs more may have fewer pixels.
 MOST_BYTES_PER_PIXEL = 12
 
@@ -83,6 +84,13 @@ def open_image(content: bytes, kind: str) -> PIL.Image.Image:
         depth, colours = content[24:26]
         if colours == PNG_GREY and depth in (2, 4):  # Pillow scales the pixels, and not this one
             image.info["transparency"] *= 255 // ((1 << depth) - 1)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tags = image.tag_v2
+        if tags.get(PLANAR) == IN_PLANES and tags.get(SAMPLES, 1) == 1:
+            # Pillow takes the one channel for one of several, and passes over which value is white
+            # and how many bits one has. It is in one plane anyway.
+            tags[PLANAR] = 1
+            image._setup()
     return image
 
 
