@@ -379,6 +379,13 @@ def test_the_copies_among_real_photographs_are_those_that_people_see() -> None:
     }
 
 
+def test_a_wide_photograph_of_few_rows_has_the_thumbnail_of_its_copy_of_more() -> None:
+    wide = np.random.default_rng(0).integers(0, 256, (30, 960, 3), np.uint8)
+    taller = np.repeat(wide, 4, axis=0)
+    low, high = (fingerprint(image, 960, len(image)).thumbnail for image in (wide, taller))
+    assert np.abs(low.astype(int) - high).mean() < 10
+
+
 def test_a_fingerprint_is_small() -> None:
     found = whole(draw(0, 700, 900))
     assert found.thumbnail.nbytes + found.levels.nbytes + len(found.digest) < 2000

@@ -22,7 +22,7 @@ import pytest
 
 from stages.lib.command import UserError
 from stages.sources import decoding
-from stages.sources.decoding import Decoded, decode_ahead, decode_image
+from stages.sources.decoding import Decoded, decode_ahead, decode_image, resize
 from stages.sources.kinds import READ, looks_like
 from stages.sources.quiet import quiet_decoders
 
@@ -384,6 +384,17 @@ def test_channels_of_sixteen_bits_in_planes_of_their_own_are_refused(
     content = tiff(scene(channels=channels).astype(np.uint16) << 8, meaning, planes=True)
     reason = "16-bit channels in planes of their own, which are not read here"
     assert decode_image(content) == reason
+
+
+@pytest.mark.parametrize(("height", "width"), [(30, 400), (400, 30), (100, 400)])
+def test_area_takes_the_mean_of_what_shrinks_though_the_other_side_grows(
+    height: int, width: int
+) -> None:
+    stripes = np.zeros((max(height, width), min(height, width), 3), np.uint8)
+    stripes[::2] = 255
+    stripes = stripes if height > width else stripes.swapaxes(0, 1)
+    resized = resize(np.ascontiguousarray(stripes), 50, 50, "area")
+    np.testing.assert_array_equal(resized, np.full((50, 50, 3), 128))
 
 
 @pytest.mark.parametrize("meaning", [0, 1])

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.sources.arrays import Image
+from stages.sources.decoding import resize
 
 BYTES = 2_000  # of a `Fingerprint`
 SIDE = 32  # pixels of a thumbnail
@@ -66,7 +67,7 @@ def fingerprint(image: Image, width: int, height: int) -> Fingerprint:
         rows, columns = (side // 2 for side in grey.shape)
         halved = grey[: 2 * rows, : 2 * columns]
         grey = cv2.resize(halved, (columns, rows), interpolation=cv2.INTER_AREA)
-    reduced = cv2.resize(grey, (REDUCED, REDUCED), interpolation=cv2.INTER_AREA)
+    reduced = resize(np.asarray(grey, np.uint8), REDUCED, REDUCED, "area")
     thumbnail = cv2.resize(reduced, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     levels = cv2.calcHist([reduced], [0], None, [256], [0, 256])
     edges = cv2.filter2D(reduced, cv2.CV_8U, EDGES)
