@@ -409,6 +409,26 @@ def test_images_of_other_types_are_the_same_in_bytes(
     check(prepared(tmp_path, str(tmp_path / "mine.npz"), format="npz"))
 
 
+@pytest.mark.parametrize("train", [TRAIN.astype("f4"), TRAIN, (TRAIN > 99).astype("u1")])
+def test_floats_of_0_and_1_beside_numbers_that_are_taken_as_they_are_are_refused(
+    tmp_path: Path, train: np.ndarray
+) -> None:
+    named = keras() | {"x_train": train, "x_test": (TEST > 99).astype("f8")}
+    write(tmp_path, {"mine.npz": npz(**named)})
+    with pytest.raises(UserError, match=r"x_test: holds 0 and 1 alone, as float64, and .*x_train"):
+        prepared(tmp_path, str(tmp_path / "mine.npz"), format="npz")
+
+
+def test_floats_of_0_and_1_in_all_parts_are_black_and_white(tmp_path: Path) -> None:
+    both = {
+        f"x_{part}": (array > 99).astype("f4") for part, array in (("train", TRAIN), ("test", TEST))
+    }
+    write(tmp_path, {"mine.npz": npz(**keras() | both)})
+    found = prepared(tmp_path, str(tmp_path / "mine.npz"), format="npz")
+    np.testing.assert_array_equal(found["images"][..., 0], 255 * both["x_train"])
+    np.testing.assert_array_equal(found["test_images"][..., 0], 255 * both["x_test"])
+
+
 def test_flat_images_that_are_no_squares_take_their_shape_from_params(tmp_path: Path) -> None:
     named = keras() | {"x_train": TRAIN.reshape(12, 16), "x_test": TEST.reshape(6, 16)}
     write(tmp_path, {"mine.npz": npz(**named)})

@@ -8,7 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.lib.command import UserError
-from stages.sources.array_images import Images, find_layout, read_images, read_labels
+from stages.sources.array_images import (
+    Images,
+    find_layout,
+    find_scales,
+    read_images,
+    read_labels,
+)
 from stages.sources.array_names import PARTS, parse_name
 from stages.sources.arrays import (
     MAX_CLASSES,
@@ -109,7 +115,18 @@ def _range(numbers: NDArray[np.int64]) -> str:
     return f"{numbers[0]}, {numbers[1]} .. {numbers[-1]}"
 
 
-def _of_array(stored: Stored, labels: Stored, part: str, options: ArrayFormat) -> Images:
+def _of_arrays(arrays: dict[str, tuple[Stored, Stored]], options: ArrayFormat) -> dict[str, Images]:
+    """Returns the parts whose images and labels are given."""
+    scales = find_scales([images for images, _ in arrays.values()])
+    return {
+        part: _of_array(*pair, part, scale, options)
+        for (part, pair), scale in zip(arrays.items(), scales, strict=True)
+    }
+
+
+def _of_array(
+    stored: Stored, labels: Stored, part: str, scale: int, options: ArrayFormat
+) -> Images:
     layout = find_layout(stored.name, stored.shape, options.shape)
     found = read_labels(labels)
     if stored.shape[0] != len(found):
@@ -117,9 +134,8 @@ def _of_array(stored: Stored, labels: Stored, part: str, options: ArrayFormat) -
             f"{stored.name}: {stored.shape[0]} {part} images but {len(found)} {part} labels in "
             f"{labels.name}: the files do not belong together"
         )
-    return Images(
-        stored.name, layout, partial(read_images, stored, layout, options.transpose), found
-    )
+    read = partial(read_images, stored, layout, scale, options.transpose)
+    return Images(stored.name, layout, read, found)
 
 
 def find_idx(raw: Path, options: ArrayFormat) -> dict[str, Images]:
@@ -130,9 +146,8 @@ def find_idx(raw: Path, options: ArrayFormat) -> dict[str, Images]:
             raw / f"{prefix}-{content}-ubyte" for content in ("images-idx3", "labels-idx1")
         )
         if part == "train" or any(_exists(path) for path in (images, labels)):
-            stored, found = (open_idx(find_file(path)) for path in (images, labels))
-            parts[part] = _of_array(stored, found, part, options)
-    return parts
+            parts[part] = (open_idx(find_file(images)), open_idx(find_file(labels)))
+    return _of_arrays(parts, options)
 
 
 def _exists(path: Path) -> bool:
@@ -169,16 +184,16 @@ def find_npz(raw: Path, options: ArrayFormat) -> dict[str, Images]:
                     "expected one array"
                 )
             found[place] = stored
-    parts: dict[str, Images] = {}
+    parts: dict[str, tuple[Stored, Stored]] = {}
     for part in dict.fromkeys(PARTS.values()):
         given = {content: found.get((part, content)) for content in ("images", "labels")}
         images, labels = given.values()
         if images is not None and labels is not None:
-            parts[part] = _of_array(images, labels, part, options)
+            parts[part] = (images, labels)
         elif part == "train" or images is not labels:
             missing = " and ".join(content for content in given if given[content] is None)
             raise UserError(
                 f"{raw}: no {part} {missing} among the arrays {', '.join(names)}, expected names "
                 "such as x_train, y_train, x_test, y_test or train_images, train_labels"
             )
-    return parts
+    return _of_arrays(parts, options)

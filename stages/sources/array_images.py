@@ -105,38 +105,62 @@ def _flow(values: Sequence[Any]) -> str:
     return "[" + ", ".join(str(value) for value in values) + "]"
 
 
-def read_images(stored: Stored, layout: Layout, transpose: bool) -> Iterator[Image]:
-    """Yields an array's images, uint8 [height, width, channels].
+def find_scales(parts: Sequence[Stored]) -> list[int]:
+    """Returns what the values of each part of a dataset are multiplied by, to be from 0 to 255.
 
     Numbers from 0 to 255 of any type are taken as they are, floats from 0 to 1 times 255.
 
-    Args:
-        stored: The array.
-        layout: How an image lies in it.
-        transpose: Whether to swap rows and columns.
-
     Raises:
-        UserError: A value is outside the range or between two whole numbers.
+        UserError: An array holds no numbers; or whether its 1 is white cannot be told.
     """
-    scale = _find_scale(stored)
-    row = 0
-    for chunk in stored.chunks():
-        images = _to_bytes(stored.name, chunk, scale, row).reshape(-1, *layout)
-        yield from np.ascontiguousarray(images.swapaxes(1, 2)) if transpose else images
-        row += len(chunk)
+    found = [_find_scale(stored) for stored in parts]
+    as_they_are = next(
+        (stored for stored, (by, _) in zip(parts, found, strict=True) if by == 1), None
+    )
+    for stored, (_, doubtful) in zip(parts, found, strict=True):
+        if doubtful and as_they_are:
+            raise UserError(
+                f"{stored.name}: holds 0 and 1 alone, as {stored.dtype}, and {as_they_are.name} "
+                f"{as_they_are.dtype} values that are taken as they are: whether 1 is white cannot "
+                "be told: save both as uint8 from 0 to 255"
+            )
+    return [by for by, _ in found]
 
 
-def _find_scale(stored: Stored) -> int:
+def _find_scale(stored: Stored) -> tuple[int, bool]:
+    """Returns what an array is multiplied by, and whether that is a guess."""
     if stored.dtype.kind not in "uifO":
         raise UserError(
             f"{stored.name}: holds {stored.dtype} values, expected numbers from 0 to 255: "
             "save it as uint8"
         )
     if stored.dtype.kind != "f":
-        return 1
-    finite = (chunk[np.isfinite(chunk)] for chunk in stored.chunks())
-    largest = max((values.max(initial=0) for values in finite), default=0)
-    return 255 if largest <= 1 else 1
+        return 1, False
+    largest, whole = 0.0, True
+    for chunk in stored.chunks():
+        values = chunk[np.isfinite(chunk)]
+        largest = max(largest, float(values.max(initial=0)))
+        whole = whole and not (values % 1).any()
+    return (255, whole and largest == 1) if largest <= 1 else (1, False)
+
+
+def read_images(stored: Stored, layout: Layout, scale: int, transpose: bool) -> Iterator[Image]:
+    """Yields an array's images, uint8 [height, width, channels].
+
+    Args:
+        stored: The array.
+        layout: How an image lies in it.
+        scale: See `find_scales`.
+        transpose: Whether to swap rows and columns.
+
+    Raises:
+        UserError: A value is outside the range or between two whole numbers.
+    """
+    row = 0
+    for chunk in stored.chunks():
+        images = _to_bytes(stored.name, chunk, scale, row).reshape(-1, *layout)
+        yield from np.ascontiguousarray(images.swapaxes(1, 2)) if transpose else images
+        row += len(chunk)
 
 
 def _to_bytes(name: str, values: NDArray[Any], scale: int, row: int) -> NDArray[np.uint8]:
