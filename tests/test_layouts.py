@@ -375,6 +375,22 @@ def test_what_download_calls_unlabelled_is_so_whatever_is_in_it(
     assert found["unlabelled_names"].tolist() == ["cat/1.png", "dog/1.png", "2"]
 
 
+def test_a_stem_that_is_the_path_of_another_photograph_is_no_id(tmp_path: Path) -> None:
+    pets = write_tree(tmp_path / "labelled.zip", of_classes("cat", "dog"))
+    more = write_tree(tmp_path / "more.zip", {"x.png": 40, "in/x.png": 41, "x.png.png": 42})
+    found = read_dataset(tmp_path, pets, more)
+    assert found["unlabelled_names"].tolist() == ["in/x.png", "x.png", "x.png.png"]
+
+
+def test_two_photographs_without_labels_of_one_path_are_refused(tmp_path: Path) -> None:
+    pets = write_tree(tmp_path / "labelled.zip", of_classes("cat", "dog"))
+    more = write_tree(tmp_path / "more.zip", {"1.png": 40, "2.png": 41})
+    with zipfile.ZipFile(more, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("1.png", archive.read("2.png"))
+    expected = "/1.png: 2 photographs without labels have this name"
+    assert expected in said_by(tmp_path / "in", pets, to_predict=more)
+
+
 # Containers
 
 

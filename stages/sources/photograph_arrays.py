@@ -83,6 +83,8 @@ def prepare_photos(
 
 def _write(raw: Path, found: Found, options: Photos, files: Files, workers: int | None) -> Prepared:
     shape = (options.image_size, options.image_size, 3)
+    unlabelled = [p for p in found.photographs if p.part == "unlabelled"]
+    ids = number_uniquely(unlabelled)
     broken, notes, sizes = list(found.broken), list[tuple[str, str]](), Sizes()
     kept: list[Photograph] = []
     lost: list[Photograph] = []
@@ -134,7 +136,10 @@ def _write(raw: Path, found: Found, options: Photos, files: Files, workers: int 
         indexes = [index[label] for label in compress(labels, own & stays)]
         name = array_name(part).replace("images", "labels")
         save(files[name], np.array(indexes, label_dtype(len(classes))))
-    _write_names(files, found.photographs, lost)
+    is_lost = {id(p) for p in lost}
+    for name, chosen in (("unlabelled_names.npy", False), ("unlabelled_left_out.npy", True)):
+        some = [i for i, p in zip(ids, unlabelled, strict=True) if (id(p) in is_lost) == chosen]
+        save(files[name], np.array(some, np.str_))
     write_csv(files["notes.csv"], ("file", "note"), sorted(notes))
     return Prepared(classes, sizes, broken + found.left_out)
 
@@ -151,18 +156,6 @@ def select_rows(path: Path, rows: np.ndarray) -> None:
         shorter = path.with_name(f"{path.stem}.shorter{path.suffix}")
         write_selection(shorter, images, rows)
         shorter.replace(path)
-
-
-def _write_names(
-    files: Files, photographs: Sequence[Photograph], lost: Sequence[Photograph]
-) -> None:
-    unlabelled = [p for p in photographs if p.part == "unlabelled"]
-    is_lost = {id(p) for p in lost}
-    ids = {True: list[str](), False: list[str]()}
-    for photograph, name in zip(unlabelled, number_uniquely(unlabelled), strict=True):
-        ids[id(photograph) in is_lost].append(name)
-    save(files["unlabelled_names.npy"], np.array(ids[False], np.str_))
-    save(files["unlabelled_left_out.npy"], np.array(ids[True], np.str_))
 
 
 def check_broken(raw: Path, broken: list[LeftOut], photographs: int, max_broken: float) -> None:

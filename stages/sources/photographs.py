@@ -256,12 +256,24 @@ def sort(photographs: Iterable[Photograph]) -> list[Photograph]:
 
 
 def number_uniquely(photographs: Sequence[Photograph]) -> list[str]:
-    """Returns an id for each photograph: its stem, or its path where several have the stem."""
+    """Returns an id for each photograph: its stem, or its path where that may be another's too.
+
+    Raises:
+        UserError: An archive has two of one path.
+    """
+    files = Counter(photograph.member.file for photograph in photographs)
+    for file, count in files.items():
+        if count > 1:
+            raise UserError(
+                f"{file}: {count} photographs without labels have this name, by which they are "
+                "told apart: pack the archive anew, with a name of its own for each"
+            )
     stems = Counter(photograph.stem for photograph in photographs)
     paths = Counter(photograph.member.path for photograph in photographs)
     ids = []
     for photograph in photographs:
         path = photograph.member.path
         whole = path if paths[path] == 1 else photograph.member.file
-        ids.append(photograph.stem if stems[photograph.stem] == 1 else whole)
+        alone = stems[photograph.stem] == 1 and photograph.stem not in paths
+        ids.append(photograph.stem if alone else whole)
     return ids
