@@ -27,6 +27,7 @@ from stages.networks import exporting
 from stages.networks.exporting import FORMATS
 from stages.networks.keras_file import load_model
 from stages.networks.runtime import keras, set_up
+from stages.results.statistics import round_accuracy
 
 TOLERANCE = 0.001  # of the accuracy: 0.1 points
 
@@ -80,7 +81,7 @@ def export(
         UserError: A format cannot hold the network, or its accuracy is another.
     """
     own = accuracy(test.labels, probabilities)
-    metrics: dict[str, Any] = {"model": {"test_accuracy": round(own, 4)}}
+    metrics: dict[str, Any] = {"model": {"test_accuracy": round_accuracy(own)}}
     for name in formats:
         path = folder / FORMATS[name].file
         predict = exporting.export(model, name, path, threads, key)
@@ -92,7 +93,7 @@ def export(
                 "please report this"
             )
         size = exporting.count_bytes(path)
-        metrics[name] = {"test_accuracy": round(found, 4), "bytes": size}
+        metrics[name] = {"test_accuracy": round_accuracy(found), "bytes": size}
     return metrics
 
 

@@ -465,6 +465,14 @@ def test_accuracy_and_loss_are_rounded_to_four_places() -> None:
     assert measures.measure(labels, probabilities) == {"accuracy": 0.6667, "loss": 0.5108}
 
 
+def test_an_accuracy_of_1_says_that_all_images_are_right() -> None:
+    labels = np.zeros(20_000, np.uint8)
+    probabilities = np.tile(np.array([0.9, 0.1], np.float32), (20_000, 1))
+    assert measures.measure(labels, probabilities)["accuracy"] == 1
+    labels[0] = 1
+    assert measures.measure(labels, probabilities)["accuracy"] == 0.9999
+
+
 @pytest.mark.parametrize("model", ["dense", "convolutional"])
 def test_plot_draws_what_evaluate_wrote(project: Path, model: str) -> None:
     plot.main(model)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from stages.results.statistics import wilson_interval
+from stages.results.statistics import round_accuracy, wilson_interval
 from stages.results.tables import ORIGINS, Row
 
 NAME = "always the commonest class"
@@ -34,8 +34,10 @@ def baseline_row(name: str, dataset: dict[str, Any]) -> Row:
         "classes": len(dataset["classes"]),
         "training_images": sum(images["train"].values()),
         "trained_for": "not trained",
-        "valid_accuracy": round(images["valid"][commonest] / sum(images["valid"].values()), 4),
-        "test_accuracy": round(right / count, 4),
+        "valid_accuracy": round_accuracy(
+            images["valid"][commonest] / sum(images["valid"].values())
+        ),
+        "test_accuracy": round_accuracy(right / count),
         "test_accuracy_low": round(interval.low, 4),
         "test_accuracy_high": round(interval.high, 4),
     }

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from sklearn import metrics
 
+from stages.results.statistics import round_accuracy
+
 BINS = 10  # of confidence
 # For each kind of curve: the function that traces it, and the names of the rates it returns first.
 CURVES = {
@@ -35,7 +37,7 @@ def measure(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     said = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     loss = -np.log(np.maximum(said, np.finfo(np.float32).tiny)).mean()
     return {
-        "accuracy": round(float(metrics.accuracy_score(labels, probabilities.argmax(1))), 4),
+        "accuracy": round_accuracy(float(metrics.accuracy_score(labels, probabilities.argmax(1)))),
         "loss": round(float(loss), 4) + 0.0,  # which makes 0 of the logarithm's -0
     }
 

@@ -9,6 +9,7 @@ import pandas as pd
 from stages.lib.files import read_json
 from stages.lib.repeats import Repeat
 from stages.results.reading import existing
+from stages.results.statistics import round_accuracy
 from stages.results.tables import Row
 
 COLUMNS = ("model", "seed", "share", "training_images", "valid_accuracy", "test_accuracy")
@@ -51,7 +52,7 @@ def _spread(accuracies: "pd.Series[Any]") -> dict[str, Any]:
     values = accuracies.astype(float)
     return {
         "seeds": len(values),
-        "test_accuracy_mean": round(values.mean(), 4),
+        "test_accuracy_mean": round_accuracy(values.mean()),
         "test_accuracy_sd": round(values.std(), 4) if len(values) > 1 else None,
         "test_accuracy_min": values.min(),
         "test_accuracy_max": values.max(),

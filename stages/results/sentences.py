@@ -161,9 +161,9 @@ def describe(row: Row, results: Results) -> dict[str, str]:
     learned = {}
     if len(history):  # an ensemble has none
         learned = {
-            "valid_first": f"{history['val_accuracy'].iloc[0]:.2%}",
-            "valid_last": f"{history['val_accuracy'].iloc[-1]:.2%}",
-            "train_last": f"{history['accuracy'].iloc[-1]:.2%}",
+            "valid_first": _percent(history["val_accuracy"].iloc[0]),
+            "valid_last": _percent(history["val_accuracy"].iloc[-1]),
+            "train_last": _percent(history["accuracy"].iloc[-1]),
         }
     weakest = int(per_class["f1"].argmin())
     name, f1 = isolate(results.classes[weakest]), per_class["f1"].iloc[weakest]
@@ -180,6 +180,11 @@ def describe(row: Row, results: Results) -> dict[str, str]:
         "scaled_error": f"{results.metrics['test_calibration_error_scaled']:.3f}",
         "shown": results.summary["shown"],
     }
+
+
+def _percent(share: float) -> str:
+    """Writes a share of images that are right; 100.00% where all are."""
+    return f"{share if share == 1 else min(share, 0.9999):.2%}"
 
 
 def describe_calibration(metrics: dict[str, Any]) -> str:

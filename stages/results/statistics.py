@@ -36,6 +36,11 @@ class Comparison(NamedTuple):
         return self.p < SIGNIFICANT
 
 
+def round_accuracy(share: float) -> float:
+    """Rounds a share of images to four digits; 1 stays what it says, that all of them are right."""
+    return min(round(share, 4), 0.9999) if share < 1 else 1.0
+
+
 def wilson_interval(right: int, count: int) -> Interval:
     """Returns Wilson's score interval of the share `right` of `count` images.
 
