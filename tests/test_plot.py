@@ -497,6 +497,14 @@ def test_a_deep_network_is_drawn_block_by_block_and_one_too_long_for_a_page_is_n
 
 
 @pytest.mark.usefixtures("styled")
+def test_of_hundreds_of_classes_the_first_hundred_have_an_image() -> None:
+    figure = draw("class_images", make_results(classes=103))
+    assert sum(bool(axes.images) for axes in figure.axes) == 100
+    assert "the first 100 of 103 classes" in figure.get_suptitle()
+    assert "the first" not in draw("class_images", make_results()).get_suptitle()
+
+
+@pytest.mark.usefixtures("styled")
 def test_figures_without_their_input_are_not_drawn() -> None:
     results = make_results()
     for name in ("weights", "class_images", "filters", "grad_cam", "feature_maps"):

@@ -16,6 +16,7 @@ from stages.results.reading import Results
 # A network of more layers is drawn in blocks, one of more blocks not at all: too long to read.
 MOST_LAYERS = 30
 MOST_BLOCKS = 50
+MOST_CLASSES = 100  # a picture of hundreds is too long to look at, and slow to draw
 
 
 def draw_layers(results: Results) -> Figure | None:
@@ -100,13 +101,16 @@ def draw_weights(results: Results) -> Figure:
 
 
 def draw_class_images(results: Results) -> Figure:
-    """Draws the product of all weight matrices, an image a class."""
-    images = results.files["class_images"]
+    """Draws the product of all weight matrices, an image a class, of the first classes if many."""
+    images = results.files["class_images"][:MOST_CLASSES]
+    count = len(results.classes)
+    chosen = f"; the first {len(images)} of {count} classes" if count > len(images) else ""
     columns = min(5, len(images))
     rows = -(-len(images) // columns)
     figure = new_figure(
         f"{results.model}: what it sees as each class, the product of all weight matrices\n"
-        f"{'Grey' if images.shape[-1] == 3 else 'White'} is zero, each class has its own scale",
+        f"{'Grey' if images.shape[-1] == 3 else 'White'} is zero, "
+        f"each class has its own scale{chosen}",
         style.height_of(rows, columns, 2) + 0.4,
     )
     cells = figure.subplots(rows, columns, squeeze=False).flatten()
