@@ -221,6 +221,15 @@ def test_what_starts_from_a_model_has_its_weights_and_a_new_output(start: keras.
     assert model.get_layer("classes").kernel.shape == (5, 2)
 
 
+def test_layers_before_the_model_may_have_the_names_of_its_layers(start: keras.Model) -> None:
+    before = [{"Identity": {"name": "seen"}}]
+    model = build(start_from="first", layers=before, trainable_from="first_seen")
+    assert [layer.name for layer in model.layers][1:4:2] == ["seen", "first_seen"]
+    np.testing.assert_array_equal(
+        inner_output(model, PIXELS, "classes"), inner_output(start, PIXELS, "classes")
+    )
+
+
 @pytest.mark.usefixtures("start")
 def test_a_chain_of_models_has_one_head_the_last() -> None:
     save_model(

@@ -129,7 +129,8 @@ def build_network(
     stacked = graph.connect("layers", network.layers, inputs)
     if network.has_learned:
         _refuse_scaling(graph.layers, f"{key}.layers")
-    body = _body(network, stacked, classes, key)
+    taken = {layer.name for layer in graph.layers}
+    body = _body(network, stacked, taken, classes, key)
     features, part = body, "layers"
     if network.has_learned:
         part = "head"
@@ -155,10 +156,15 @@ def build_network(
     return model
 
 
-def _body(network: Network, pixels: keras.KerasTensor, classes: int, key: str) -> keras.KerasTensor:
-    """Returns what the application, or the model to start from, gives of `pixels`."""
+def _body(
+    network: Network, pixels: keras.KerasTensor, taken: set[str], classes: int, key: str
+) -> keras.KerasTensor:
+    """Returns what the application, or the model to start from, gives of `pixels`.
+
+    `taken` are the names of the layers before it.
+    """
     if network.start_file is not None:
-        return learned_features(network.start_file, pixels, f"{key}.start_from")
+        return learned_features(network.start_file, pixels, taken, f"{key}.start_from")
     if network.weights is not None:
         return application_with_weights(
             network.application, network.weights, network.weights_sha256, pixels, key

@@ -131,12 +131,16 @@ def _cannot_fetch(url: str, reason: str) -> str:
     )
 
 
-def learned_features(path: Path, pixels: keras.KerasTensor, key: str) -> keras.KerasTensor:
+def learned_features(
+    path: Path, pixels: keras.KerasTensor, taken: set[str], key: str
+) -> keras.KerasTensor:
     """Returns what the model in the file `path` gives its output layer, of `pixels`.
 
     Args:
         path: A model that this project has trained.
         pixels: 0 to 255, of the shape that the model takes, or grey where that takes colours.
+        taken: The names of the layers before it; one of the model that has such a name gets the
+            model's name before its own.
         key: Where its name stands in `params.yaml`, for error messages.
 
     Raises:
@@ -152,8 +156,9 @@ def learned_features(path: Path, pixels: keras.KerasTensor, key: str) -> keras.K
             f"{_size(pixels.shape[1:])}, as those here: give the dataset its `image_size`"
         )
     for layer in model.layers:
-        if layer.name.startswith(HEAD_PREFIX):
-            layer.name = f"{path.stem}_{layer.name}"  # the head is the one that comes now
+        # The head is the one that comes now.
+        if layer.name.startswith(HEAD_PREFIX) or layer.name in taken:
+            layer.name = f"{path.stem}_{layer.name}"
     features = pixels
 
     def call(layer: Any, *inputs: Any, **arguments: Any) -> Any:
