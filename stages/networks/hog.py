@@ -21,7 +21,8 @@ from stages.networks.vocabulary import blame, check_arguments
 
 NAME = "HOG"
 DIRECTIONS = 9
-CELLS = (8, 7)  # pixels; the first unless the second leaves fewer pixels over
+# Pixels; the first unless a block of it is too large, or the second leaves fewer pixels over.
+CELLS = (8, 7)
 # Added to a block's norm, whose unit is grey levels a pixel: noise of flat places stays small.
 FAINT = 1.0
 
@@ -48,7 +49,8 @@ def hog_features(pixels: Any, arguments: dict[str, Any], key: str) -> Any:
             f"params.yaml: {key}: takes images of {2 * CELLS[1]} x {2 * CELLS[1]} pixels at least, "
             f"found {shape}: end `layers` with Resizing, or leave the last of them out"
         )
-    cell = min(CELLS, key=lambda side: sum(length % side for length in pixels.shape[1:3]))
+    fitting = [side for side in CELLS if min(pixels.shape[1:3]) >= 2 * side]
+    cell = min(fitting, key=lambda side: sum(length % side for length in pixels.shape[1:3]))
     with blame(key):
         across, down = _gradients(keras.ops.cast(pixels, "float32"))
         cells = keras.layers.AveragePooling2D(cell, name="hog_cells", dtype="float32")(
