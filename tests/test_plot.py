@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -494,6 +495,18 @@ def test_a_deep_network_is_drawn_block_by_block_and_one_too_long_for_a_page_is_n
     files = results.files | {"layers": deep_network(60), "feature_maps": {}}
     deeper = replace(results, files=files)
     assert "layers" not in draw_all(deeper)
+
+
+@pytest.mark.usefixtures("styled")
+@pytest.mark.parametrize("kind", ["predictions", "mistakes"])
+def test_the_titles_of_tall_images_do_not_overlap(kind: str) -> None:
+    results = make_results()
+    results.files["shown_images"] = results.files["shown_images"].repeat(4, axis=1)
+    results.files["mistakes_images"] = results.files["mistakes_images"].repeat(4, axis=1)
+    figure = draw(kind, results)
+    FigureCanvasAgg(figure).draw()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
 
 
 @pytest.mark.usefixtures("styled")

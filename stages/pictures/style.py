@@ -222,6 +222,10 @@ def draw_titled(
     """
     images = in_colour(images)
     _, height, width, _ = images.shape
+    if height > width:  # a title is as wide as a square: those of tall images would overlap
+        beside = ((height - width) // 2, (height - width + 1) // 2)
+        images = np.pad(images, ((0, 0), (0, 0), beside, (0, 0)), constant_values=255)
+        width = height
     if width > LARGEST_IMAGE:
         height, width = max(round(height * LARGEST_IMAGE / width), 1), LARGEST_IMAGE
         size = (width, height)
