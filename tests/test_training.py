@@ -493,6 +493,14 @@ def test_a_phase_that_stops_early_gives_way_to_the_next_and_frozen_averages_stay
         assert outcome(resumed(tmp_path / f"{after}", phases, layers, after)) == outcome(whole)
 
 
+def test_what_a_recipe_did_not_train_is_not_frozen_in_the_model_but_what_the_network_says_is(
+    tmp_path: Path,
+) -> None:
+    own = {"Dense": {"units": 4, "name": "own", "trainable": False}}
+    model, _ = run(tmp_path, EPOCHS | {"epochs": 1, "trainable_from": "head"}, [*PLAIN, own])
+    assert [layer.name for layer in model.layers if not layer.trainable] == ["own"]
+
+
 def test_a_schedule_decays_to_its_end_after_a_warm_up(tmp_path: Path) -> None:
     decay = {"initial_learning_rate": 0.0, "warmup_target": 0.01, "warmup_steps": 3}
     model, _ = run(

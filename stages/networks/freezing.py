@@ -40,6 +40,12 @@ def layers_before(model: keras.Model, first: str | None, key: str) -> list[keras
     return list(model.layers[:start])
 
 
+def set_trainable(model: keras.Model, values: Sequence[bool]) -> None:
+    """Says of each layer of `model`, in order, whether it trains."""
+    for layer, value in zip(model.layers, values, strict=True):
+        layer.trainable = value
+
+
 def freeze(phases: Sequence[list[keras.layers.Layer]]) -> None:
     """Freezes the layers of the last of `phases`, each given by what does not train in it.
 

@@ -21,7 +21,7 @@ from stages.networks import feed
 from stages.networks.augmentation import Augmentation
 from stages.networks.bar import Bar
 from stages.networks.checkpoint import Checkpoint, Progress
-from stages.networks.freezing import freeze, layers_before
+from stages.networks.freezing import freeze, layers_before, set_trainable
 from stages.networks.objectives import Objective, build_objective, weigh_classes
 from stages.networks.optimizers import build_optimizer
 from stages.networks.recipe import Recipe
@@ -97,8 +97,7 @@ def train(
     for number in range(first + 1, len(training.phases)):
         _Phase(model, training, number)  # says what is wrong in it, before hours of training
     for number in range(first, len(training.phases)):
-        for layer, value in zip(model.layers, trainable, strict=True):
-            layer.trainable = value
+        set_trainable(model, trainable)
         freeze(frozen[: number + 1])
         if number == len(progress.starts):
             progress.starts.append(len(progress.history))
@@ -110,6 +109,7 @@ def train(
         if kept is not None:
             kept += progress.starts[number]
             model.set_weights(progress.kept)
+    set_trainable(model, trainable)  # the file has it, for what starts from the model
     if any(recipe.restore_best or recipe.callbacks for recipe in training.phases):
         last = len(progress.history) - 1 if kept is None else kept
         progress.history = [
