@@ -402,7 +402,7 @@ def test_area_takes_the_mean_of_what_shrinks_though_the_other_side_grows(
 def test_a_grey_tiff_may_say_that_its_one_channel_is_in_a_plane_of_its_own(
     dtype: type, meaning: int
 ) -> None:
-    values = scene(channels=1)[..., np.newaxis].astype(dtype)
+    values: np.ndarray = scene(channels=1)[..., np.newaxis].astype(dtype)
     grey = 255 - values if meaning == 0 else values
     seen = opened(tiff(values, meaning, planes=True)).image
     np.testing.assert_array_equal(seen, np.dstack([grey] * 3).astype(np.uint8))

@@ -504,7 +504,8 @@ def test_the_titles_of_tall_images_do_not_overlap(kind: str) -> None:
     results.files["shown_images"] = results.files["shown_images"].repeat(4, axis=1)
     results.files["mistakes_images"] = results.files["mistakes_images"].repeat(4, axis=1)
     figure = draw(kind, results)
-    FigureCanvasAgg(figure).draw()
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
     assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
 
