@@ -31,6 +31,10 @@ def message(network: dict[str, Any], shape: tuple[int, int, int] = DIGIT) -> str
     return str(raised.value).removeprefix(f"params.yaml: {KEY}")
 
 
+def dense(**arguments: Any) -> dict[str, Any]:
+    return {"Dense": {"units": 4} | arguments}
+
+
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
@@ -159,6 +163,29 @@ def test_layers_may_stand_before_an_application() -> None:
             {"layers": [{"Conv2D": {"filters": 4, "kernel_size": 99}}]},
             ".layers[0]: Keras does not accept this: Computed output size would be zero",
         ),
+        # What builds and computes, but would end in a traceback when it is trained.
+        (
+            {"layers": ["Flatten", {"Dropout": {"rate": 0.5, "noise_shape": [3, 3]}}]},
+            ": Keras does not accept this: Exception encountered when calling Dropout",
+        ),
+        (
+            {"layers": ["Flatten", dense(kernel_constraint={"MaxNorm": {"axis": 5}})]},
+            ": Keras does not accept this: ",
+        ),
+        (
+            {"layers": ["Flatten", dense(bias_regularizer={"OrthogonalRegularizer": {}})]},
+            ": Keras does not accept this: Inputs to OrthogonalRegularizer must have rank 2",
+        ),
+        (
+            {"layers": ["Flatten", {"BatchNormalization": {"axis": 9}}]},
+            ".layers[1]: Keras does not accept this: ",
+        ),
+        (
+            {"layers": ["Flatten", dense(kernel_regularizer={"L2": {"l2": "0.1"}})]},
+            ".layers[1].Dense.kernel_regularizer.L2.l2: expected a number, found '0.1'",
+        ),
+        ({"layers": [{"Flatten": {1: 2}}]}, ".layers[0].Flatten.1: no such argument; known: "),
+        ({"layers": [{1: {}}]}, ".layers[0]: expected one name with its arguments, found {1: {}}"),
         (
             {"layers": [{"Rescaling": {"scale": 1}}]},
             ".layers: the last layer gives (28, 28, 1) for each image, expected one dimension",

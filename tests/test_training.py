@@ -375,6 +375,40 @@ def test_the_learning_rate_falls_on_a_plateau_and_goes_on_to_the_same_bytes(
             {"optimizer": {"LossScaleOptimizer": {"inner_optimizer": {"SDG": {}}}}},
             ".optimizer.LossScaleOptimizer.inner_optimizer: keras.optimizers has no 'SDG'; did",
         ),
+        # Of a wrong type: what would end in a traceback, some of it after epochs.
+        ({"optimizer": {"SGD": {"clipnorm": "1"}}}, ".optimizer.SGD: Keras does not accept this: "),
+        ({"optimizer": {"Adam": {"weight_decay": "x"}}}, ".optimizer.Adam: Keras does not accept "),
+        ({"optimizer": {"Adam": {"beta_1": "0.9"}}}, ".optimizer.Adam.beta_1: expected a number, "),
+        ({"optimizer": {1: {}}}, ".optimizer: expected one name with its arguments, found {1: {}}"),
+        ({"optimizer": {"SGD": {1: 2}}}, ".optimizer.SGD.1: no such argument; known: "),
+        (
+            {
+                "optimizer": {
+                    "SGD": {
+                        "learning_rate": {
+                            "CosineDecay": {"initial_learning_rate": 0.1, "warmup_steps": "3"}
+                        }
+                    }
+                }
+            },
+            ".optimizer.SGD.learning_rate.CosineDecay.warmup_steps: expected a number, found '3'",
+        ),
+        (
+            {"callbacks": [{"EarlyStopping": {"monitor": ["val_loss"]}}]},
+            ".callbacks[0].EarlyStopping.monitor: the history has no column '['val_loss']'",
+        ),
+        (
+            {"callbacks": [{"EarlyStopping": {"patience": "3"}}]},
+            ".callbacks[0].EarlyStopping.patience: expected a number, found '3'",
+        ),
+        (
+            {"callbacks": [{"EarlyStopping": {"baseline": "0.5"}}]},
+            ".callbacks[0].EarlyStopping.baseline: expected a number, found '0.5'",
+        ),
+        (
+            {"callbacks": [{"ReduceLROnPlateau": {"patience": None}}]},
+            ".callbacks[0].ReduceLROnPlateau.patience: expected a number, found None",
+        ),
     ],
 )
 def test_what_a_recipe_cannot_be_is_named_by_its_full_path(

@@ -211,8 +211,8 @@ def check_names(names: Iterable[str], known: Iterable[str], parent: str) -> None
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns the `known` name that is most like `name`, or an empty string if none is."""
-    by_lower = {candidate.lower(): candidate for candidate in known}
-    matches = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    by_lower = {str(candidate).lower(): str(candidate) for candidate in known}
+    matches = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
     return by_lower[matches[0]] if matches else ""
 
 

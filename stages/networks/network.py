@@ -175,11 +175,17 @@ def _body(
 
 
 def _try_out(model: keras.Model, key: str) -> None:
-    """Raises a `UserError` where a layer builds, but cannot compute outside training."""
+    """Raises a `UserError` where a layer builds, but cannot compute or be trained."""
     pixels = np.zeros((2, *model.input_shape[1:]), np.uint8)
+    variables = model.trainable_variables, model.non_trainable_variables
     with blame(key):
         try:
             model(pixels, training=False)
+            # Without a change of any variable: what is random, or averages, starts as it is.
+            model.stateless_call(*variables, pixels, training=True, return_losses=True)
+            for variable in model.trainable_variables:
+                if variable.constraint is not None:
+                    variable.constraint(variable.value)
         except CANNOT_COMPUTE as error:
             raise ValueError(error.message) from error
 

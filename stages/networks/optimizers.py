@@ -3,9 +3,11 @@
 import inspect
 from typing import Any
 
+import numpy as np
+
 from stages.lib.command import UserError
-from stages.networks.runtime import keras
-from stages.networks.vocabulary import Spec, build, name_and_arguments
+from stages.networks.runtime import keras, tf
+from stages.networks.vocabulary import Spec, blame, build, name_and_arguments
 
 
 def build_optimizer(spec: Spec, steps: int, key: str) -> keras.optimizers.Optimizer:
@@ -16,6 +18,21 @@ def build_optimizer(spec: Spec, steps: int, key: str) -> keras.optimizers.Optimi
     """
     spec = _with_decay_steps(spec, steps, key)
     return build(spec, keras.optimizers, keras.optimizers.Optimizer, key)
+
+
+def check_optimizer(spec: Spec, steps: int, key: str) -> None:
+    """Raises a `UserError` where `build_optimizer` builds what cannot take a step.
+
+    Call it outside the scope of a strategy.
+    """
+    optimizer = build_optimizer(spec, steps, key)
+    weight = keras.Variable(np.ones((2, 2), np.float32))
+    with blame(f"{key}.{name_and_arguments(spec, key)[0]}"):
+        try:
+            optimizer.build([weight])
+            optimizer.apply_gradients([(tf.ones((2, 2)), weight)])
+        except tf.errors.OpError as error:
+            raise ValueError(error.message) from error
 
 
 def _with_decay_steps(spec: Spec, steps: int, key: str) -> Spec:
@@ -43,7 +60,11 @@ def _schedule_with_decay_steps(spec: Spec, steps: int, key: str) -> Spec:
             f"the next: the recipe has {steps} steps, and the rate would stay as it starts"
         )
     warmup = arguments.get("warmup_steps") or 0
-    if isinstance(warmup, int) and warmup >= steps:
+    if not isinstance(warmup, int | float):
+        raise UserError(
+            f"params.yaml: {key}.{name}.warmup_steps: expected a number, found {warmup!r}"
+        )
+    if warmup >= steps:
         raise UserError(
             f"params.yaml: {key}.{name}.warmup_steps: {warmup}, but the recipe has {steps} steps:"
             " give fewer"

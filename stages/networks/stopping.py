@@ -1,6 +1,7 @@
 """When a training ends early, when its learning rate falls, and which row's weights are kept."""
 
 import inspect
+import math
 from typing import Any
 
 from stages.lib.command import UserError
@@ -54,7 +55,7 @@ class Watch:
         model.stop_training = False
 
     def _check_column(self, column: Any, key: str) -> None:
-        if column not in self._directions:
+        if not isinstance(column, str) or column not in self._directions:
             known = f"known: {', '.join(self._directions)}"
             hint = suggest(str(column), self._directions, known)
             raise UserError(f"params.yaml: {key}: the history has no column '{column}'; {hint}")
@@ -72,6 +73,12 @@ class Watch:
             raise UserError(
                 f"params.yaml: {key}.{name}.mode: expected auto, min or max, found {mode!r}"
             )
+        for argument, value in arguments.items():
+            default = defaults[argument].default if argument in defaults else None
+            of_numbers = isinstance(default, int | float) and not isinstance(default, bool)
+            # A baseline is none unless it is given.
+            if of_numbers or (argument == "baseline" and value is not None):
+                _check_number(value, f"{key}.{name}.{argument}")
         if mode == "auto":
             arguments = arguments | {"mode": self._directions[monitor]}
         callback = build({name: arguments}, keras.callbacks, keras.callbacks.Callback, key)
@@ -97,6 +104,12 @@ class Watch:
     def stopped(self) -> bool:
         """Whether a callback has ended the phase."""
         return bool(self._model.stop_training)
+
+
+def _check_number(value: Any, key: str) -> None:
+    """Raises what Keras would raise after the first epoch, or later."""
+    if not isinstance(value, int | float) or math.isnan(value):
+        raise UserError(f"params.yaml: {key}: expected a number, found {value!r}")
 
 
 def _check_rate(optimizer: keras.optimizers.Optimizer) -> None:

@@ -23,7 +23,7 @@ from stages.networks.bar import Bar
 from stages.networks.checkpoint import Checkpoint, Progress
 from stages.networks.freezing import freeze, layers_before, set_trainable
 from stages.networks.objectives import Objective, build_objective, weigh_classes
-from stages.networks.optimizers import build_optimizer
+from stages.networks.optimizers import build_optimizer, check_optimizer
 from stages.networks.recipe import Recipe
 from stages.networks.runtime import keras, tf
 from stages.networks.stopping import Watch
@@ -133,6 +133,8 @@ class _Phase:
             self.augmentation = Augmentation(recipe.augment, shape, classes, f"{key}.augment")
         names = training.classes
         self.weights = weigh_classes(recipe.class_weight, names, labels, f"{key}.class_weight")
+        steps = recipe.total_steps(len(labels))
+        check_optimizer(recipe.optimizer, steps, f"{key}.optimizer")
         with model.distribute_strategy.scope():
             objective = build_objective(
                 recipe.loss,
@@ -142,9 +144,7 @@ class _Phase:
                 soft=self.augmentation is not None,
                 weighted=self.weights is not None,
             )
-            optimizer = build_optimizer(
-                recipe.optimizer, recipe.total_steps(len(labels)), f"{key}.optimizer"
-            )
+            optimizer = build_optimizer(recipe.optimizer, steps, f"{key}.optimizer")
             compile_model(model, optimizer, objective)
         self.dense = objective.dense
         self.validation = self._validation()

@@ -29,6 +29,11 @@ MODULE_OF_ARGUMENT = {
     "layer": (keras.layers, keras.layers.Layer),
     "inner_optimizer": (keras.optimizers, keras.optimizers.Optimizer),
 }
+# What it raises for arguments of a wrong type or size.
+KERAS_RAISES = (
+    *(TypeError, ValueError, AttributeError),
+    *(LookupError, ArithmeticError, NotImplementedError),
+)
 # Layers that Keras 3.15 computes wrongly in a compiled function, as all training is; tests show it.
 FAULTY_LAYERS = {
     "RandomElasticTransform": "it puts the first image of a batch in the place of others",
@@ -89,7 +94,7 @@ def name_and_arguments(spec: Spec, key: str) -> tuple[str, dict[str, Any]]:
     """Takes `spec`, which stands at `key` of `params.yaml`, apart."""
     if isinstance(spec, str):
         return spec, {}
-    if not isinstance(spec, dict) or len(spec) != 1:
+    if not isinstance(spec, dict) or len(spec) != 1 or not isinstance(next(iter(spec)), str):
         raise UserError(f"params.yaml: {key}: expected one name with its arguments, found {spec!r}")
     (name, arguments), *_ = spec.items()
     if not isinstance(arguments, dict | None):
@@ -100,20 +105,26 @@ def name_and_arguments(spec: Spec, key: str) -> tuple[str, dict[str, Any]]:
 
 
 def check_arguments(make: Any, arguments: dict[str, Any], key: str) -> None:
-    """Raises a `UserError` for an argument that neither `make` nor a base class of it takes."""
+    """Raises a `UserError` for an argument that neither `make` nor a base class of it takes.
+
+    And for a text in the place of a number, or of true or false: to Keras, the text `no` is true.
+    """
     classes = inspect.getmro(make) if isinstance(make, type) else ()
-    signatures = [make, *(c for c in classes if c.__module__.startswith("keras."))]
-    known = {
-        name
+    signatures = [*(c for c in classes[:0:-1] if c.__module__.startswith("keras.")), make]
+    defaults = {
+        name: parameter.default
         for signature in signatures
         for name, parameter in inspect.signature(signature).parameters.items()
         if parameter.kind is not parameter.VAR_KEYWORD
     }
-    known |= {"name", "dtype", "trainable"} if classes else set()
-    for argument in arguments:
+    known = {*defaults} | ({"name", "dtype", "trainable"} if classes else set())
+    for argument, value in arguments.items():
         if argument not in known:
             hint = suggest(argument, sorted(known), f"known: {', '.join(sorted(known))}")
             raise UserError(f"params.yaml: {key}.{argument}: no such argument; {hint}")
+        default = defaults.get(argument)
+        if isinstance(default, int | float) and isinstance(value, str):
+            raise UserError(f"params.yaml: {key}.{argument}: expected a number, found {value!r}")
 
 
 def unknown_name(module: ModuleType, name: str, known: list[str], key: str) -> str:
@@ -128,7 +139,7 @@ def blame(key: str) -> Iterator[None]:
     """Turns what Keras raises into a `UserError` that names the key of `params.yaml`."""
     try:
         yield
-    except (TypeError, ValueError, AttributeError) as error:
+    except KERAS_RAISES as error:
         text = re.sub(r"\x1b\[\d+m", "", str(error))  # without Keras's bold type
         reason = " ".join(text.split())
         raise UserError(f"params.yaml: {key}: Keras does not accept this: {reason}") from error
