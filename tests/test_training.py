@@ -409,6 +409,14 @@ def test_the_learning_rate_falls_on_a_plateau_and_goes_on_to_the_same_bytes(
             {"callbacks": [{"ReduceLROnPlateau": {"patience": None}}]},
             ".callbacks[0].ReduceLROnPlateau.patience: expected a number, found None",
         ),
+        (
+            {"class_weight": {"dark": 0, "grey": 0, "bright": 0}},
+            ".class_weight: is 0 for the class of each training image, so nothing would be learned",
+        ),
+        (
+            {"class_weight": {"dark": float("inf"), "grey": 0, "bright": 0}},
+            ".class_weight.dark: expected a number that is 0 or more, found inf",
+        ),
     ],
 )
 def test_what_a_recipe_cannot_be_is_named_by_its_full_path(

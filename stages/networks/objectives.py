@@ -20,6 +20,7 @@ from stages.networks.vocabulary import Spec, blame, build, name_and_arguments
 CROSS_ENTROPY = "SparseCategoricalCrossentropy"
 # It takes indexes alone, and its name does not say so.
 GENERALIZED = "CategoricalGeneralizedCrossEntropy"
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,7 @@ def weigh_classes(spec: Any, names: list[str], labels: np.ndarray, key: str) -> 
         key: Where `spec` stands in `params.yaml`, for error messages.
 
     Raises:
-        UserError: A class is unknown, or one is missing.
+        UserError: A class is unknown, or one is missing; or no training image counts.
     """
     if spec is None:
         return None
@@ -257,7 +258,8 @@ def weigh_classes(spec: Any, names: list[str], labels: np.ndarray, key: str) -> 
             hint = suggest(name, names, f"classes: {', '.join(names)}")
             raise UserError(f"params.yaml: {key}.{name}: the dataset has no such class; {hint}")
         weight = weights[name]
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight >= 0:
+        number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not number or not 0 <= weight <= LARGEST:
             raise UserError(
                 f"params.yaml: {key}.{name}: expected a number that is 0 or more, found {weight!r}"
             )
@@ -265,4 +267,10 @@ def weigh_classes(spec: Any, names: list[str], labels: np.ndarray, key: str) -> 
         raise UserError(
             f"params.yaml: {key}: has no weight for {', '.join(missing)}: give each class one"
         )
-    return np.array([weights[name] for name in names], np.float32)
+    chosen = np.array([weights[name] for name in names], np.float32)
+    if not chosen[labels].any():
+        raise UserError(
+            f"params.yaml: {key}: is 0 for the class of each training image, so nothing would be "
+            "learned: give a class more"
+        )
+    return chosen
