@@ -181,6 +181,10 @@ def test_layers_may_stand_before_an_application() -> None:
             ".layers[1]: Keras does not accept this: ",
         ),
         (
+            {"layers": ["Flatten", dense(use_bias="no")]},
+            ".layers[1].Dense.use_bias: expected true or false, found 'no'",
+        ),
+        (
             {"layers": ["Flatten", dense(kernel_regularizer={"L2": {"l2": "0.1"}})]},
             ".layers[1].Dense.kernel_regularizer.L2.l2: expected a number, found '0.1'",
         ),

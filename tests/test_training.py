@@ -409,6 +409,15 @@ def test_the_learning_rate_falls_on_a_plateau_and_goes_on_to_the_same_bytes(
             {"callbacks": [{"ReduceLROnPlateau": {"patience": None}}]},
             ".callbacks[0].ReduceLROnPlateau.patience: expected a number, found None",
         ),
+        # To Keras, each text is true.
+        (
+            {"optimizer": {"SGD": {"momentum": 0.9, "nesterov": "no"}}},
+            ".optimizer.SGD.nesterov: expected true or false, found 'no'",
+        ),
+        (
+            {"callbacks": [{"EarlyStopping": {"restore_best_weights": "no"}}]},
+            ".callbacks[0].EarlyStopping.restore_best_weights: expected true or false, found 'no'",
+        ),
         (
             {"class_weight": {"dark": 0, "grey": 0, "bright": 0}},
             ".class_weight: is 0 for the class of each training image, so nothing would be learned",

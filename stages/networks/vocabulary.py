@@ -123,6 +123,10 @@ def check_arguments(make: Any, arguments: dict[str, Any], key: str) -> None:
             hint = suggest(argument, sorted(known), f"known: {', '.join(sorted(known))}")
             raise UserError(f"params.yaml: {key}.{argument}: no such argument; {hint}")
         default = defaults.get(argument)
+        if isinstance(default, bool) and value not in (True, False):
+            raise UserError(
+                f"params.yaml: {key}.{argument}: expected true or false, found {value!r}"
+            )
         if isinstance(default, int | float) and isinstance(value, str):
             raise UserError(f"params.yaml: {key}.{argument}: expected a number, found {value!r}")
 
