@@ -418,6 +418,12 @@ def test_the_learning_rate_falls_on_a_plateau_and_goes_on_to_the_same_bytes(
             {"callbacks": [{"EarlyStopping": {"restore_best_weights": "no"}}]},
             ".callbacks[0].EarlyStopping.restore_best_weights: expected true or false, found 'no'",
         ),
+        # By an unknown mode, it flips nothing.
+        (
+            {"augment": [{"RandomFlip": {"mode": "horizontl"}}]},
+            ".augment[0].RandomFlip.mode: Keras would flip nothing by 'horizontl'; did you mean "
+            "'horizontal'?",
+        ),
         (
             {"class_weight": {"dark": 0, "grey": 0, "bright": 0}},
             ".class_weight: is 0 for the class of each training image, so nothing would be learned",

@@ -29,6 +29,8 @@ MODULE_OF_ARGUMENT = {
     "layer": (keras.layers, keras.layers.Layer),
     "inner_optimizer": (keras.optimizers, keras.optimizers.Optimizer),
 }
+# The modes of its `RandomFlip`, which takes any other text and then flips nothing.
+FLIPS = ("horizontal", "vertical", "horizontal_and_vertical")
 # What it raises for arguments of a wrong type or size.
 KERAS_RAISES = (
     *(TypeError, ValueError, AttributeError),
@@ -66,6 +68,10 @@ def build(spec: Spec, module: ModuleType, kind: type, key: str) -> Any:
             f"{FAULTY_LAYERS[name]}; take another, such as RandomPerspective or RandAugment"
         )
     check_arguments(make, arguments, path)
+    mode = arguments.get("mode", FLIPS[0])
+    if module is keras.layers and name == "RandomFlip" and mode not in FLIPS:
+        hint = suggest(str(mode), FLIPS, f"known: {', '.join(FLIPS)}")
+        raise UserError(f"params.yaml: {path}.mode: Keras would flip nothing by {mode!r}; {hint}")
     named = arguments.get("name")
     # Keras takes others too, and TensorFlow fails with them when it trains, but for a metric's.
     allowed = re.fullmatch(r"[\w.-]*", named, re.ASCII) if isinstance(named, str) else True
