@@ -69,6 +69,11 @@ def test_a_fraction_is_no_integer(tmp_path: Path) -> None:
         ("models: [a]", "models: expected one key for each of the models"),
         ("models: {a: 3}", "models.a: expected keys: dataset, network, training, published"),
         ("models: {a.b: {}}", "models.a.b: a name needs letters, digits and _ only"),
+        ("1: {rate: 1}", "1: unknown key (known: "),
+        ("models: {a: {null: 1}}", "models.a.None: unknown key (known: "),
+        ("datasets: {2024: {}}", "datasets.2024: YAML takes this name for no text: put it into qu"),
+        ("models: {'1': {}}\nexports: {1: {}}", "exports.1: YAML takes this name for no text: put"),
+        ("models: {true: {}}", "models.True: YAML takes this name for no text: put it into quotes"),
     ],
 )
 def test_what_stands_around_the_sections_is_checked(
@@ -87,6 +92,8 @@ def test_a_missing_section_is_named_with_the_nearest_one(tmp_path: Path) -> None
 def test_a_file_that_is_no_yaml_is_an_error_for_people(tmp_path: Path) -> None:
     assert "is no valid YAML" in message(tmp_path, "training: {rate: 1")
     assert "is no valid YAML" in message(tmp_path, "training: {rate: 1}\ntraining: {rate: 2}")
+    for value in ("2024-02-30", "2024-01-01T25:00:00Z", "0x_", "1" * 5000, "[" * 2000):
+        assert "is no valid YAML" in message(tmp_path, f"training: {{name: {value}}}")
 
 
 def test_a_missing_file_says_where_to_run() -> None:

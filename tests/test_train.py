@@ -190,6 +190,7 @@ def test_a_history_by_steps_ends_with_the_last_step() -> None:
         ({"steps": 10}, "`steps` needs `every`"),
         ({"epochs": 0}, "training.epochs: expected greater than 0"),
         ({"epochs": 1, "batch_size": "all"}, "training.batch_size: expected a valid integer"),
+        ({"epochs": 1, "seed": 2**32}, "training.seed: expected less than 4294967296"),
     ],
 )
 def test_a_recipe_that_makes_no_sense_is_an_error(values: dict[str, Any], expected: str) -> None:

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -29,6 +29,8 @@ ENTRIES = {"datasets": DATASET_KEYS, "ensembles": ENSEMBLE_KEYS}
 ENTRIES |= dict.fromkeys(MODEL_SECTIONS, MODEL_KEYS)
 
 T = TypeVar("T")
+# NumPy's older generator, which Keras seeds too, takes no larger one.
+TrainingSeed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Section(BaseModel):
@@ -49,7 +51,8 @@ def load(path: Path = Path("params.yaml")) -> dict[str, Any]:
         params = YAML(typ="safe").load(path)
     except FileNotFoundError:
         raise UserError(f"there is no {path} here: run from the project's top folder") from None
-    except YAMLError as error:
+    except (YAMLError, ValueError, RecursionError) as error:
+        # A `ValueError` is of what looks like a date or a number and is none, such as 2024-02-30.
         raise UserError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(params, dict):
         raise UserError(f"{path} holds {type(params).__name__}, expected keys: {', '.join(KEYS)}")
@@ -59,7 +62,8 @@ def load(path: Path = Path("params.yaml")) -> dict[str, Any]:
         if not isinstance(entries, dict):
             raise UserError(f"params.yaml: {section}: expected one key for each of the {section}")
         for name, entry in entries.items():
-            if not re.fullmatch(r"\w+", str(name), re.ASCII):
+            _check_is_text(name, section)
+            if not re.fullmatch(r"\w+", name, re.ASCII):
                 raise UserError(
                     f"params.yaml: {section}.{name}: a name needs letters, digits and _ only"
                 )
@@ -73,9 +77,19 @@ def load(path: Path = Path("params.yaml")) -> dict[str, Any]:
     if not isinstance(exports, dict):
         raise UserError("params.yaml: exports: expected one key for each of the models to export")
     for name in exports:
+        _check_is_text(name, "exports")
         check_known(str(name), list_models(params), f"no model '{name}'", f"exports.{name}")
     _check_repeated(params)
     return params
+
+
+def _check_is_text(name: Any, section: str) -> None:
+    """Refuses a name that is a number, a date and the like: DVC runs no stage for it."""
+    if not isinstance(name, str):
+        raise UserError(
+            f"params.yaml: {section}.{name}: YAML takes this name for no text: put it into quotes, "
+            f"'{name}', or take another"
+        )
 
 
 def _check_repeated(params: dict[str, Any]) -> None:

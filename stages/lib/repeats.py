@@ -8,7 +8,7 @@ from pydantic import Field
 
 from stages.lib import params
 from stages.lib.command import UserError
-from stages.lib.params import Section
+from stages.lib.params import Section, TrainingSeed
 
 
 class Repeat(NamedTuple):
@@ -28,7 +28,7 @@ class Repeated(Section):
     """`repeated`: each of `models` is trained under each of `seeds` on each of `shares`."""
 
     models: list[str]
-    seeds: list[Annotated[int, Field(ge=0)]]
+    seeds: list[TrainingSeed]
     shares: list[Annotated[int | float, Field(gt=0, le=1)]]
 
 

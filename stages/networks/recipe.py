@@ -7,7 +7,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from stages.lib import params
 from stages.lib.command import UserError
-from stages.lib.params import Section
+from stages.lib.params import Section, TrainingSeed
 from stages.networks.feed import count_batches
 from stages.networks.runtime import Device, Precision, Processor
 from stages.networks.vocabulary import Spec
@@ -16,7 +16,7 @@ from stages.networks.vocabulary import Spec
 class TrainingDefaults(Section):
     """`training`: what all models share."""
 
-    seed: int = Field(ge=0)
+    seed: TrainingSeed
     device: Device
     processor: Processor = "any"
     precision: Precision
@@ -36,7 +36,7 @@ class Recipe(Section):
     epochs: PositiveInt | None = None
     steps: PositiveInt | None = None
     every: PositiveInt | None = None
-    seed: int | None = Field(None, ge=0)
+    seed: TrainingSeed | None = None
     precision: Precision | None = None
     loss: Spec = None
     class_weight: Any = None  # `weigh_classes` checks it
