@@ -30,15 +30,28 @@ def one_epoch(sections: dict[str, Any], device: str) -> dict[str, Any]:
         sections: `params.yaml`.
         device: A value of `training.device`.
     """
-    try:
-        model, dataset = sections["models"][MODEL], sections["datasets"][DATASET]
-    except KeyError as error:
-        raise UserError(f"params.yaml has no {error}, with which this check works") from None
+    model, dataset = _find(sections, "models", MODEL), _find(sections, "datasets", DATASET)
+    training = _find(sections, "training")
+    recipes = model.get("training")
+    recipe = recipes[0] if isinstance(recipes, list) and recipes else recipes
+    if isinstance(recipe, dict):  # else `train` says what is wrong
+        length = ("steps", "every", "epochs")
+        recipe = {key: value for key, value in recipe.items() if key not in length} | {"epochs": 1}
     return {
         "datasets": {DATASET: dataset | {"download": {"source": "sample"}}},
-        "training": sections["training"] | {"device": device},
-        "models": {MODEL: model | {"training": model["training"] | {"epochs": 1}}},
+        "training": training | {"device": device},
+        "models": {MODEL: model | {"training": recipe}},
     }
+
+
+def _find(sections: dict[str, Any], *keys: str) -> dict[str, Any]:
+    found: Any = sections
+    for key in keys:
+        found = (found or {}).get(key)
+    if found is None:
+        raise UserError(f"params.yaml has no '{keys[-1]}', with which this check works")
+    section: dict[str, Any] = found
+    return section
 
 
 def run_stage(folder: Path, stage: str, name: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TOP
+from ruamel.yaml import YAML
 
 from stages import check_gpu
 from stages.lib import params
@@ -61,6 +62,25 @@ def test_trainings_that_differ_are_reported_with_versions_and_hashes(
     printed = capsys.readouterr().out
     assert "differ in models. Please report this" in printed
     assert '"tensorflow": "2"' in printed
+
+
+@pytest.mark.parametrize("of_steps", [True, False])
+def test_the_model_trains_for_one_epoch_of_its_first_recipe(of_steps: bool) -> None:
+    params_of_all = YAML(typ="safe").load(TOP / "params.yaml")
+    own = params_of_all["models"]["mnist_cnn"]
+    expected = own["training"] | {"epochs": 1}
+    by_steps = {key: value for key, value in expected.items() if key != "epochs"}
+    by_steps |= {"steps": 9, "every": 3}
+    own["training"] = by_steps if of_steps else [expected | {"epochs": 5}, by_steps]
+    checked = check_gpu.one_epoch(params_of_all, "gpu")
+    assert checked["models"]["mnist_cnn"]["training"] == expected
+
+
+@pytest.mark.parametrize("missing", ["models", "datasets", "training"])
+def test_params_without_a_section_are_refused(missing: str) -> None:
+    params_of_all = YAML(typ="safe").load(TOP / "params.yaml")
+    with pytest.raises(UserError, match=r"params\.yaml has no '"):
+        check_gpu.one_epoch(params_of_all | {missing: None}, "gpu")
 
 
 def test_params_without_the_model_are_refused(

@@ -69,6 +69,8 @@ def test_a_fraction_is_no_integer(tmp_path: Path) -> None:
         ("models: [a]", "models: expected one key for each of the models"),
         ("models: {a: 3}", "models.a: expected keys: dataset, network, training, published"),
         ("models: {a.b: {}}", "models.a.b: a name needs letters, digits and _ only"),
+        ("training:", "training: expected keys, found None"),
+        ("evaluation: [auto]", "evaluation: expected keys, found ['auto']"),
         ("1: {rate: 1}", "1: unknown key (known: "),
         ("models: {a: {null: 1}}", "models.a.None: unknown key (known: "),
         ("datasets: {2024: {}}", "datasets.2024: YAML takes this name for no text: put it into qu"),

@@ -28,6 +28,9 @@ ENSEMBLE_KEYS = ("dataset", "members")
 ENTRIES = {"datasets": DATASET_KEYS, "ensembles": ENSEMBLE_KEYS}
 ENTRIES |= dict.fromkeys(MODEL_SECTIONS, MODEL_KEYS)
 
+# What runs the stages looks into these, before any of them has checked its section.
+SETTINGS = ("training", "evaluation")
+
 T = TypeVar("T")
 # NumPy's older generator, which Keras seeds too, takes no larger one.
 TrainingSeed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -57,6 +60,9 @@ def load(path: Path = Path("params.yaml")) -> dict[str, Any]:
     if not isinstance(params, dict):
         raise UserError(f"{path} holds {type(params).__name__}, expected keys: {', '.join(KEYS)}")
     check_names(params, KEYS, "")
+    for section in SETTINGS:
+        if not isinstance(params.get(section, {}), dict):
+            raise UserError(f"params.yaml: {section}: expected keys, found {params[section]!r}")
     for section, keys in ENTRIES.items():
         entries = params.get(section) or {}
         if not isinstance(entries, dict):
