@@ -911,6 +911,26 @@ def test_source_that_does_not_fit_is_an_error(
 
 
 @pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        (
+            "http://[::1/x.zip",
+            r"\[::1/x.zip: no URL \(Invalid IPv6 URL\): correct it",
+        ),
+        ("http://a..b/x.zip", r"no x.zip from http://a..b/x.zip \(Failed to parse: 'a..b'"),
+        ("https://127.0.0.1:1/x.zip", "Could not find a suitable TLS CA certificate bundle"),
+    ],
+)
+def test_what_is_wrong_before_a_server_answers_is_said_at_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, source: str, complaint: str
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/certificates.pem")
+    with pytest.raises(UserError, match=complaint):
+        download("pets", folder, source, fetch=partial(transfer.fetch, waits=(99.0,)))
+
+
+@pytest.mark.parametrize(
     ("dataset", "source", "unlabelled", "complaint"),
     [
         ("pets", "sample", None, "`source: sample` knows mnist and cats_dogs, not pets: set `sour"),

@@ -58,7 +58,7 @@ def is_url(location: str) -> bool:
     """Tells whether `location` is a URL, not a path.
 
     Raises:
-        UserError: It is a URL, but not of http, https or one of `STORES`.
+        UserError: It is a URL, but not of http, https or one of `STORES`, or not well formed.
     """
     scheme, separator, _ = location.partition("://")
     if not separator or not scheme.isalnum():
@@ -66,6 +66,10 @@ def is_url(location: str) -> bool:
     known = ("http", "https", *STORES)
     if scheme.lower() not in known:
         raise UserError(f"{location}: expected a URL with {', '.join(known)}, or a path")
+    try:
+        urlsplit(location)
+    except ValueError as error:
+        raise UserError(f"{location}: no URL ({error}): correct it, or name a path") from None
     return True
 
 
@@ -121,7 +125,7 @@ def _download_with_retries(
         try:
             return _download(url, part, timeout)
         except _TransferError as error:
-            if isinstance(error.__cause__, FINAL_ERRORS) or _is_refusal(error.__cause__):
+            if _is_final(error.__cause__):
                 raise
             print(f"{url}: {error}; next try in {wait:g} s", file=sys.stderr, flush=True)
             time.sleep(wait)
@@ -143,6 +147,12 @@ def _download(url: str, part: Path, timeout: tuple[float, float]) -> None:
         except requests.RequestException as error:
             bar.leave = False
             raise _TransferError(_reason(error, timeout)) from error
+        except (ValueError, OSError) as error:
+            # urllib3's of a host's name, and requests's of missing certificates.
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            bar.leave = False
+            raise _TransferError(str(error)) from error
 
 
 def _download_from_store(url: str, part: Path) -> None:
@@ -173,6 +183,11 @@ def _download_from_store(url: str, part: Path) -> None:
 def _interval() -> float:
     """Returns the seconds between two states of a bar: in a log, each is a line of its own."""
     return 0.1 if sys.stderr.isatty() else 10
+
+
+def _is_final(error: BaseException | None) -> bool:
+    request = isinstance(error, requests.RequestException)
+    return isinstance(error, FINAL_ERRORS) or _is_refusal(error) or not request
 
 
 def _is_refusal(error: BaseException | None) -> bool:
