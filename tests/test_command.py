@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -119,6 +120,14 @@ def test_an_import_without_memory_is_one_line(tmp_path: Path) -> None:
     assert printed.startswith("error: too little memory; no output was changed")
     assert printed.count("\n") == 1
     assert stage.returncode == 1
+
+
+def test_a_python_without_the_packages_is_one_line() -> None:
+    # Without -S, it would find those of the virtual environment.
+    command = [sys.executable, "-S", "-m", "stages.split", "mnist"]
+    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: .* has no package '\w+': run `source .*\n", done.stderr)
 
 
 def test_a_clock_before_1980_is_one_line_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,12 @@ def to_user_error(error: BaseException) -> UserError | None:
         )
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
         return UserError("no more threads may start here: raise `ulimit -u` and rerun")
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("stages"):
+        # Most often `.venv/bin/dvc` was called by its path: what it starts is then another Python.
+        return UserError(
+            f"{sys.executable} has no package '{error.name}': run `source .venv/bin/activate`, "
+            "then the same again; `make reproduce` installs what is missing"
+        )
     if isinstance(error, OSError):
         return _of_the_system(error)
     return None
