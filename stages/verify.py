@@ -106,6 +106,16 @@ def main() -> None:
             "this folder is another user's, so Git does not read it: if you trust that user, run "
             f"`git config --global --add safe.directory '{Path.cwd()}'`"
         )
+    if b"not a git repository" in git.stderr:
+        raise UserError(
+            "this folder is in no Git repository, and what is verified is the last commit: run "
+            "`git init`, and commit"
+        )
+    if b"HEAD:./dvc.lock" in git.stderr:  # Git's hint
+        raise UserError(
+            "this folder is a part of a larger Git repository, which is not cloned: give the "
+            "project a repository of its own"
+        )
     if git.returncode:
         raise UserError("the last commit has no dvc.lock: `dvc repro`, then commit what it wrote")
     beside = Path.cwd().parent

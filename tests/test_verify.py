@@ -92,6 +92,23 @@ def test_versions_that_were_not_committed_are_said_to_be_unknown() -> None:
     )
 
 
+def test_a_folder_without_a_repository_of_its_own_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    part = tmp_path / "part"
+    part.mkdir()
+    monkeypatch.chdir(part)
+    with pytest.raises(UserError, match="this folder is in no Git repository"):
+        verify.main()
+    (part / "dvc.lock").touch()
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message=All"]):
+        author = ["-c", "user.name=A", "-c", "user.email=a@example.com"]
+        subprocess.run(["git", *author, *command], cwd=tmp_path, check=True)
+    with pytest.raises(UserError, match="this folder is a part of a larger Git repository"):
+        verify.main()
+
+
 def test_the_folder_of_another_user_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
