@@ -130,6 +130,13 @@ def test_a_python_without_the_packages_is_one_line() -> None:
     assert re.fullmatch(r"error: .* has no package '\w+': run `source .*\n", done.stderr)
 
 
+def test_letters_that_the_terminal_lacks_are_printed_as_codes() -> None:
+    program = "import sys; sys.argv = ['-m']; import stages; print('Kätzchen')"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    printed = subprocess.check_output([sys.executable, "-c", program], cwd=TOP, env=environment)
+    assert printed == b"K\\xe4tzchen\n"
+
+
 def test_a_clock_before_1980_is_one_line_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def main() -> None:
         raise AssertionError

@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import inspect
+import io
 import os
 import signal
 import sys
@@ -123,6 +124,9 @@ def begin() -> None:
         threading.Thread(target=end_with_parent, daemon=True).start()
     end_on_interrupt()
     sys.excepthook = _print_exception
+    # What the terminal's encoding lacks, such as a letter of a class, is no reason to fail.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def run(main: Callable[..., None]) -> None:
