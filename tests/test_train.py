@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from stages.lib import params
 from stages.lib.command import UserError
 from stages.lib.files import write_json
 from stages.lib.splits import read_part
+from stages.networks.checkpoint import Checkpoint
 from stages.networks.entry import fingerprint
 from stages.networks.feed import batches, draw_batch
 from stages.networks.recipe import Recipe
@@ -406,6 +408,23 @@ def test_a_state_that_was_cut_off_is_not_believed(project: Path, uninterrupted: 
     train_until_killed(project, "3000")
     assert "the saved state is incomplete: set aside" in train(project)
     assert digests(project) == digests(uninterrupted("float32")[0])
+
+
+def test_a_state_that_may_not_be_read_stays_where_it_is() -> None:
+    with tempfile.TemporaryDirectory() as top:  # one that a group shares
+        state = Path(top) / "state.npz"
+        state.write_bytes(b"another user's, and whole")
+        state.chmod(0)
+        Path(top).chmod(0o777)
+        user = os.geteuid()
+        try:
+            if user == 0:
+                os.seteuid(65534)  # root may read all
+            with pytest.raises(PermissionError):
+                Checkpoint(state.parent, {}).read()
+        finally:
+            os.seteuid(user)
+        assert [path.name for path in state.parent.iterdir()] == ["state.npz"]
 
 
 @pytest.mark.long

@@ -113,6 +113,9 @@ class Checkpoint:
 
         A state that is incomplete or belongs to another training is set aside, with a line in the
         log. Then, or without any state, the progress is empty.
+
+        Raises:
+            PermissionError: The state may not be read; it stays.
         """
         if not self._path.exists():
             return Progress()
@@ -126,6 +129,8 @@ class Checkpoint:
                     [state[f"{kind}{i}"] for i in range(counts[kind])] for kind in ("kept", "value")
                 )
                 return Progress(history, list(state["snapshots"]), starts, kept, values)
+        except PermissionError:  # it may be whole: another user's
+            raise
         except Exception:  # a damaged file can raise anything
             self._set_aside("is incomplete")
             return Progress()
