@@ -3,7 +3,7 @@
 Figures are `Figure` objects, never made by pyplot, which needs a window system and keeps state.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -134,15 +134,14 @@ def looks(count: int) -> list[dict[str, Any]]:
 class Percent(Formatter):
     """Writes the shares at an axis's ticks in percent, with the digits that the ticks need."""
 
-    def __call__(self, x: float, pos: int | None = None) -> str:
-        """Writes one of the ticks; Matplotlib has put all of them into `locs`."""
-        del pos
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        """Writes all ticks of an axis."""
         axis: Any = self.axis
         low, high = axis.get_view_interval()
-        digits, ticks = int(high - low < 0.04), 100 * np.asarray(self.locs)
+        digits, ticks = int(high - low < 0.04), 100 * np.asarray(values)
         while digits < MOST_DIGITS and not np.allclose(ticks, ticks.round(digits), 0, 1e-6):
             digits += 1
-        return f"{x:.{digits}%}"
+        return [f"{value:.{digits}%}" for value in values]
 
 
 def no_frame(axes: Axes) -> None:
