@@ -497,6 +497,13 @@ def test_a_loss_of_each_image_has_weights_of_classes(tmp_path: Path) -> None:
     assert weights(run(tmp_path / "weighted", weighted)) != weights(run(tmp_path / "not", by_image))
 
 
+def test_a_metric_has_one_column_however_many_of_its_kind_were_built_before() -> None:
+    specs: list[Any] = ["AUC", {"AUC": {"curve": "PR"}}]
+    for _ in range(2):
+        names = [each.name for each in build_metrics(specs, 3, "metrics")]
+        assert names == ["auc", "auc_1"]
+
+
 def test_a_metric_may_have_a_name_in_any_letters() -> None:
     [measure] = build_metrics([{"AUC": {"name": "fläche"}}], 3, "metrics")
     assert measure.name == "fläche"

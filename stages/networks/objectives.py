@@ -6,8 +6,10 @@ tried on a few right and wrong predictions before it is used.
 """
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -131,7 +133,8 @@ def build_metrics(specs: list[Spec], classes: int, key: str) -> list["Measure"]:
         metric = build(spec, keras.metrics, keras.metrics.Metric, path)
         if "y_pred" not in inspect.signature(metric.update_state).parameters:
             raise UserError(f"params.yaml: {path}.{name}: compares no predictions with labels")
-        measure = Measure(metric, sparse=name.startswith("Sparse"))
+        column = _column(metric, arguments, taken)
+        measure = Measure(metric, column, sparse=name.startswith("Sparse"))
         if measure.name in taken or not measure.name.isidentifier():
             raise UserError(
                 f"params.yaml: {path}.{name}: its column would be '{measure.name}': give it "
@@ -147,6 +150,20 @@ def build_metrics(specs: list[Spec], classes: int, key: str) -> list["Measure"]:
         measure.direction = "max" if right > wrong else "min"
         measures.append(measure)
     return measures
+
+
+def _column(metric: keras.metrics.Metric, arguments: dict[str, Any], taken: set[str]) -> str:
+    """Returns the name of a metric's column.
+
+    Keras numbers those without a name through the whole process, and a training that goes on is
+    another one. So they are numbered here, in the list that they stand in.
+    """
+    default = inspect.signature(type(metric)).parameters["name"].default
+    name: str = metric.name
+    if arguments.get("name", default) is not None:
+        return name
+    own = re.sub(r"_\d+$", "", name)
+    return next(each for n in count() if (each := f"{own}_{n}" if n else own) not in taken)
 
 
 def _refuse_logits(arguments: dict[str, Any], key: str) -> None:
@@ -166,8 +183,8 @@ class Measure(keras.metrics.Metric):  # type: ignore[misc]  # untyped
 
     direction = "max"
 
-    def __init__(self, metric: keras.metrics.Metric, sparse: bool):
-        super().__init__(name=metric.name)
+    def __init__(self, metric: keras.metrics.Metric, name: str, sparse: bool):
+        super().__init__(name=name)
         self.metric, self.dense = metric, not sparse
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
