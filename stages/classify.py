@@ -33,10 +33,11 @@ from stages.lib.command import UserError, run
 from stages.lib.splits import read_summary
 from stages.results import temperature
 from stages.sources.arrays import Image
-from stages.sources.decoding import decode_ahead, decode_image, resize
+from stages.sources.decoding import decode_ahead, decode_image
 from stages.sources.digits import to_digit
 from stages.sources.formats import Format, Photos
 from stages.sources.image_files import Content, read_contents
+from stages.sources.resizing import resize
 
 BATCH_SIZE = 250
 # What is said of a digit whose likeliest class has less than this probability: of MNIST's own test

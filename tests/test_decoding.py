@@ -22,9 +22,10 @@ import pytest
 
 from stages.lib.command import UserError
 from stages.sources import decoding
-from stages.sources.decoding import Decoded, decode_ahead, decode_image, resize
+from stages.sources.decoding import Decoded, decode_ahead, decode_image
 from stages.sources.kinds import READ, looks_like
 from stages.sources.quiet import quiet_decoders
+from stages.sources.resizing import resize
 
 TOP = Path(__file__).parent.parent
 KINDS: dict[str, dict[str, Any]] = {

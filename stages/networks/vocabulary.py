@@ -33,8 +33,12 @@ MODULE_OF_ARGUMENT = {
 FLIPS = ("horizontal", "vertical", "horizontal_and_vertical")
 # What it raises for arguments of a wrong type or size.
 KERAS_RAISES = (
-    *(TypeError, ValueError, AttributeError),
-    *(LookupError, ArithmeticError, NotImplementedError),
+    TypeError,
+    ValueError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    NotImplementedError,
 )
 # Layers that Keras 3.15 computes wrongly in a compiled function, as all training is; tests show it.
 FAULTY_LAYERS = {

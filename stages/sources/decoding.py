@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from typing import Literal, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -43,10 +43,7 @@ from stages.sources.pixels import (
     turn,
 )
 from stages.sources.quiet import quiet_decoders, quiet_libraries
-
-Interpolation = Literal[
-    "nearest", "linear", "cubic", "area", "lanczos4", "linear_exact", "nearest_exact"
-]
+from stages.sources.resizing import Interpolation, resize
 
 MAX_PIXELS = 100_000_000
 # How libjpeg-turbo reduces a JPEG while it decodes, rounding up; other numbers take longer.
@@ -160,26 +157,6 @@ def estimate_memory(content: object) -> int:
 def to_square(decoded: Decoded, size: int, interpolation: Interpolation) -> Decoded:
     """Resizes a decoded image to a square of `size` pixels: see `resize`."""
     return decoded._replace(image=resize(decoded.image, size, size, interpolation))
-
-
-def resize(image: Image, height: int, width: int, interpolation: Interpolation) -> Image:
-    """Resizes an image to `height` and `width` pixels; this may change its proportions.
-
-    Args:
-        image: uint8 [rows, columns] or [rows, columns, channels].
-        height: In pixels.
-        width: In pixels.
-        interpolation: The name of one of OpenCV's.
-    """
-    flag = getattr(cv2, f"INTER_{interpolation.upper()}")
-    if interpolation == "area":
-        # Where one side grows, OpenCV takes single pixels along the other instead of their mean:
-        # so what shrinks does so first. Where both do, or both grow, this changes nothing.
-        rows, columns = image.shape[:2]
-        image = np.asarray(
-            cv2.resize(image, (min(width, columns), min(height, rows)), interpolation=flag)
-        )
-    return np.asarray(cv2.resize(image, (width, height), interpolation=flag), np.uint8)
 
 
 def decode_image(

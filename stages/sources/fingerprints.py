@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.sources.arrays import Image
-from stages.sources.decoding import resize
+from stages.sources.resizing import resize
 
 BYTES = 2_000  # of a `Fingerprint`
 SIDE = 32  # pixels of a thumbnail

@@ -9,7 +9,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, RootModel, field_va
 
 from stages.lib.command import UserError
 from stages.lib.params import Section
-from stages.sources.decoding import MAX_PIXELS, Interpolation
+from stages.sources.decoding import MAX_PIXELS
+from stages.sources.resizing import Interpolation
 
 Positive = Annotated[int, Field(ge=1)]
 # The files in `data/raw/D` by which `prepare` knows what `download` brought.
