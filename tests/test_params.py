@@ -75,6 +75,16 @@ def test_a_fraction_is_no_integer(tmp_path: Path) -> None:
         ("models: {a: {null: 1}}", "models.a.None: unknown key (known: "),
         ("datasets: {2024: {}}", "datasets.2024: YAML takes this name for no text: put it into qu"),
         ("models: {'1': {}}\nexports: {1: {}}", "exports.1: YAML takes this name for no text: put"),
+        ("models: {cnn: {}, CNN: {}}", "models.CNN: its files would be those of models.cnn ("),
+        ("datasets: {Cats: {}, cats: {}}", "datasets.cats: its files would be those of datasets.C"),
+        (
+            "models: {a: {}}\nfine_tuned: {a: {}}",
+            "fine_tuned.a: its files would be those of models.a (",
+        ),
+        (
+            "fine_tuned: {a: {}}\nensembles: {A: {}}",
+            "ensembles.A: its files would be those of fine_tuned.a (",
+        ),
         ("models: {true: {}}", "models.True: YAML takes this name for no text: put it into quotes"),
     ],
 )

@@ -108,13 +108,6 @@ def test_a_wrong_ensemble_is_said_in_one_line(
         read_ensembles()
 
 
-def test_an_ensemble_has_a_name_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    section = {"dataset": "digits", "members": ["dense", "dense-1-1"]}
-    write_params(tmp_path, monkeypatch, repeated=REPEATED, ensembles={"cnn": section})
-    with pytest.raises(UserError, match=r"^params.yaml: ensembles.cnn: a model has this name"):
-        read_ensembles()
-
-
 def write_params(folder: Path, patch: pytest.MonkeyPatch, **sections: Any) -> None:
     YAML().dump(YAML().load(TOP / "tests/params.yaml") | sections, folder / "params.yaml")
     patch.chdir(folder)

@@ -47,8 +47,8 @@ def load(path: Path = Path("params.yaml")) -> dict[str, Any]:
 
     Raises:
         UserError: The file is missing or no YAML, has an unknown key above the sections, a model
-            of an unknown dataset or in the wrong section, or exports or repeats of an unknown
-            model.
+            of an unknown dataset or in the wrong section, two entries with the same files, or
+            exports or repeats of an unknown model.
     """
     try:
         params = YAML(typ="safe").load(path)
@@ -76,6 +76,8 @@ def load(path: Path = Path("params.yaml")) -> dict[str, Any]:
             if not isinstance(entry, dict):
                 raise UserError(f"params.yaml: {section}.{name}: expected keys: {', '.join(keys)}")
             check_names(entry, keys, f"{section}.{name}.")
+    _check_names_differ(params, ("datasets",))
+    _check_names_differ(params, (*MODEL_SECTIONS, "ensembles"))
     for section in MODEL_SECTIONS:
         for name, model in (params.get(section) or {}).items():
             _check_model(f"{section}.{name}", model, params)
@@ -96,6 +98,20 @@ def _check_is_text(name: Any, section: str) -> None:
             f"params.yaml: {section}.{name}: YAML takes this name for no text: put it into quotes, "
             f"'{name}', or take another"
         )
+
+
+def _check_names_differ(params: dict[str, Any], sections: tuple[str, ...]) -> None:
+    """Refuses names whose files would be the same on a disk that ignores capitals."""
+    keys: dict[str, str] = {}
+    for section in sections:
+        for name in params.get(section) or {}:
+            key = f"{section}.{name}"
+            other = keys.setdefault(name.lower(), key)
+            if other != key:
+                raise UserError(
+                    f"params.yaml: {key}: its files would be those of {other} (some disks ignore "
+                    "capitals): rename one"
+                )
 
 
 def _check_repeated(params: dict[str, Any]) -> None:
@@ -128,8 +144,6 @@ def _check_model(key: str, model: dict[str, Any], params: dict[str, Any]) -> Non
             )
         others = [each for each in list_models(params) if each != name]
         check_known(str(start), others, f"no model '{start}'", f"{key}.network.start_from")
-        if name in (params.get("models") or {}):
-            raise UserError(f"params.yaml: {key}: `models` has one of this name: rename it")
 
 
 def check_known(name: str, known: Iterable[str], what: str, key: str) -> None:

@@ -77,8 +77,6 @@ def read_ensembles() -> dict[str, Ensemble]:
     repeats = {key: each for key, each in read_repeats().items() if each.share == 1}
     for name, ensemble in ensembles.items():
         key = f"ensembles.{name}"
-        if name in models:
-            raise UserError(f"params.yaml: {key}: a model has this name: rename the ensemble")
         if len(ensemble.members) < 2:
             raise UserError(f"params.yaml: {key}.members: expected two or more")
         _refuse_twice(ensemble.members, f"{key}.members")
