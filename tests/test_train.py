@@ -223,10 +223,25 @@ def test_two_runs_give_the_same_bytes_whatever_the_machine_offers(
         TZ="Asia/Tokyo",
         LC_ALL="C",
         TF_ENABLE_ONEDNN_OPTS="0",
+        TF_XLA_FLAGS="--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit",
         KERAS_BACKEND="jax",
     )
     assert digests(project) == digests(first)
     assert not (project / "data/checkpoints/m").exists()
+
+
+@pytest.mark.slow
+def test_what_stands_in_keras_json_counts_for_nothing(tmp_path: Path) -> None:
+    other = {"floatx": "float16", "epsilon": 0.001, "image_data_format": "channels_first"}
+    (tmp_path / "keras.json").write_text(json.dumps(other))
+    code = (
+        "from stages.networks.runtime import keras, set_up\n"
+        "set_up('cpu', 2, 'any')\n"
+        "config = keras.config\n"
+        "print(config.floatx(), config.epsilon(), config.image_data_format())"
+    )
+    done = run(tmp_path, "-c", code, KERAS_HOME=str(tmp_path))
+    assert done.stdout.splitlines()[-1] == "float32 1e-07 channels_last"
 
 
 @pytest.mark.slow

@@ -35,13 +35,16 @@ def silent_stderr() -> Iterator[None]:
         os.close(stderr)
 
 
+# What the user has set for these libraries could change the bytes (`TF_XLA_FLAGS` does): it counts
+# for nothing but where weights are kept, and how the memory of a GPU is shared.
+_LIBRARIES = ("TF_", "KERAS_", "ONEDNN_", "DNNL_", "NVIDIA_TF32_")
+_KEPT = {"KERAS_HOME", "TF_GPU_ALLOCATOR", "TF_FORCE_GPU_ALLOW_GROWTH"}
+for _name in [name for name in os.environ if name.startswith(_LIBRARIES)]:
+    if _name not in _KEPT:
+        del os.environ[_name]
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # the default depends on the processor
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # errors come as exceptions
-# What the user has set here would change the bytes: `set_up` decides.
-for _setting in ("MAX_CPU_ISA", "CPU_ISA_HINTS", "DEFAULT_FPMATH_MODE"):
-    for _library in ("ONEDNN", "DNNL"):
-        os.environ.pop(f"{_library}_{_setting}", None)
 
 # Hide two libraries from Keras, which imports them for parts that nothing here uses. That would be
 # a third of the time that a stage takes to start.
@@ -159,6 +162,7 @@ def set_up(
     tf.config.threading.set_intra_op_parallelism_threads(max(threads, 2))
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     keras.config.set_floatx("float32")  # the user's keras.json may differ
+    keras.config.set_epsilon(1e-7)
     keras.config.set_image_data_format("channels_last")
     policy = precision or "float32"
     keras.config.set_dtype_policy(policy)
