@@ -39,9 +39,8 @@ def silent_stderr() -> Iterator[None]:
 # for nothing but where weights are kept, and how the memory of a GPU is shared.
 _LIBRARIES = ("TF_", "KERAS_", "ONEDNN_", "DNNL_", "NVIDIA_TF32_")
 _KEPT = {"KERAS_HOME", "TF_GPU_ALLOCATOR", "TF_FORCE_GPU_ALLOW_GROWTH"}
-for _name in [name for name in os.environ if name.startswith(_LIBRARIES)]:
-    if _name not in _KEPT:
-        del os.environ[_name]
+for _name in {name for name in os.environ if name.startswith(_LIBRARIES)} - _KEPT:
+    del os.environ[_name]
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # the default depends on the processor
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # errors come as exceptions
